@@ -1,0 +1,104 @@
+"""PostgreSQL: an engine for what people relate and change, a raw pool for hot paths."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import asyncpg
+from sqlalchemy import MetaData, text
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
+
+from kit.errors import Unavailable
+from kit.settings import Settings
+
+NAMING = {
+    "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+    "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+    "ck": "ck_%(table_name)s_%(constraint_name)s",
+    "fk": "fk_%(table_name)s_%(column_0_N_name)s_%(referred_table_name)s",
+    "pk": "pk_%(table_name)s",
+}
+_SESSION = {
+    "timezone": "UTC",
+    "statement_timeout": "30s",
+    "lock_timeout": "10s",
+    "idle_in_transaction_session_timeout": "30s",
+}
+POOL_WAIT_SECONDS = 5.0
+
+
+def create_metadata(schema: str) -> MetaData:
+    """Returns the metadata of a service's own schema, with predictable constraint names."""
+    return MetaData(schema=schema, naming_convention=NAMING)
+
+
+def asyncpg_dsn(settings: Settings) -> str:
+    """Returns the database URL without a SQLAlchemy driver part."""
+    return settings.database_url.get_secret_value().replace("postgresql+asyncpg://", "postgresql://", 1)
+
+
+@asynccontextmanager
+async def open_engine(settings: Settings, target: str) -> AsyncIterator[AsyncEngine]:
+    """Opens a SQLAlchemy engine with a bounded pool."""
+    engine = create_async_engine(
+        asyncpg_dsn(settings).replace("postgresql://", "postgresql+asyncpg://", 1),
+        pool_size=settings.database_pool,
+        max_overflow=0,
+        pool_timeout=POOL_WAIT_SECONDS,
+        pool_pre_ping=True,
+        connect_args={"server_settings": {**_SESSION, "application_name": f"elis-{target}"}, "timeout": POOL_WAIT_SECONDS},
+    )
+    try:
+        yield engine
+    finally:
+        await engine.dispose()
+
+
+@asynccontextmanager
+async def unit_of_work(engine: AsyncEngine) -> AsyncIterator[AsyncSession]:
+    """One transaction: commits when the block ends, rolls back when it raises. Nothing else commits."""
+    async with AsyncSession(engine, expire_on_commit=False) as session, session.begin():
+        yield session
+
+
+@asynccontextmanager
+async def open_pool(settings: Settings, target: str, size: int | None = None) -> AsyncIterator[asyncpg.Pool]:
+    """Opens a raw asyncpg pool; it survives a restart of PostgreSQL."""
+    pool = await asyncpg.create_pool(
+        asyncpg_dsn(settings),
+        min_size=1,
+        max_size=size or settings.database_pool,
+        timeout=POOL_WAIT_SECONDS,
+        command_timeout=30.0,
+        server_settings={**_SESSION, "application_name": f"elis-{target}"},
+    )
+    try:
+        yield pool
+    finally:
+        await pool.close()
+
+
+async def ping_engine(engine: AsyncEngine) -> None:
+    """Raises when PostgreSQL does not answer."""
+    async with engine.connect() as connection:
+        await connection.execute(text("SELECT 1"))
+
+
+def is_unavailable(error: BaseException) -> bool:
+    """Says whether an asyncpg error means that PostgreSQL is away or refuses (a retry helps), not that the SQL is wrong."""
+    return isinstance(
+        error,
+        OSError
+        | TimeoutError
+        | asyncpg.PostgresConnectionError
+        | asyncpg.InterfaceError
+        | asyncpg.InsufficientResourcesError
+        | asyncpg.OperatorInterventionError
+        | asyncpg.CannotConnectNowError,
+    )
+
+
+def unavailable(error: BaseException) -> Unavailable:
+    """Returns the error that a caller sees while PostgreSQL is away."""
+    return Unavailable("the database does not answer; try again", retry_after=1.0, cause=type(error).__name__)

@@ -1,0 +1,221 @@
+"""Runs a target: settings, composition, gRPC server, HTTP listeners, background work, graceful drain."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+import grpc
+import structlog
+import uvicorn
+import uvloop
+from google.protobuf.descriptor import ServiceDescriptor
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_health.v1.health import aio as health_aio
+
+from kit.auth import Verifier
+from kit.client import MAX_MESSAGE_BYTES
+from kit.interceptors import ServerInterceptor
+from kit.settings import Settings, SettingsT, load_settings
+from kit.telemetry import configure_logging
+
+log = structlog.get_logger()
+
+_SERVER_OPTIONS: list[tuple[str, Any]] = [
+    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+    ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
+    ("grpc.so_reuseport", 0),
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
+    ("grpc.max_connection_age_ms", 300_000),
+    ("grpc.max_connection_age_grace_ms", 30_000),
+]
+MAX_CONCURRENT_CALLS = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class Servicer:
+    """A gRPC service to serve: its descriptor, the generated registration function and the implementation."""
+
+    descriptor: ServiceDescriptor
+    register: Callable[[Any, Any], None]
+    implementation: object
+
+
+@dataclass(frozen=True, slots=True)
+class HttpListener:
+    """An ASGI application on a port of the target table. `options` go to uvicorn."""
+
+    purpose: str
+    application: Any
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Application:
+    """What a target's `build` yields: everything that `serve` runs."""
+
+    servicers: Sequence[Servicer] = ()
+    verifier: Verifier | None = None
+    """Verifies callers of the servicers."""
+    http: Sequence[HttpListener] = ()
+    background: Sequence[Callable[[], Awaitable[None]]] = ()
+    """Work that runs as long as the process; when one ends or fails, the process stops with an error."""
+    ready: Sequence[Callable[[], Awaitable[None]]] = ()
+    """Pings of what the target cannot work without; each raises when it is not there."""
+    extra_servers: Sequence[grpc.aio.Server] = ()
+    """gRPC servers with other rules (OTLP), already bound; started and drained with the rest."""
+
+
+Build = Callable[[SettingsT], AbstractAsyncContextManager[Application]]
+
+
+class UndeclaredScope(RuntimeError):
+    """An RPC method declares neither a scope nor that it is public."""
+
+
+def collect_scopes(servicers: Sequence[Servicer]) -> dict[str, str]:
+    """Returns the declared scope of every method path; raises UndeclaredScope when one has none."""
+    scopes: dict[str, str] = {}
+    for servicer in servicers:
+        for method in servicer.descriptor.methods:
+            implementation = getattr(servicer.implementation, method.name)
+            scope = getattr(implementation, "__elis_scope__", None)
+            if scope is None:
+                raise UndeclaredScope(f"{servicer.descriptor.full_name}/{method.name} declares no scope")
+            scopes[f"/{servicer.descriptor.full_name}/{method.name}"] = scope
+    return scopes
+
+
+def create_grpc_server(application: Application) -> grpc.aio.Server:
+    """Returns a server with the production interceptors, not yet bound to a port."""
+    if application.verifier is None:
+        raise ValueError("servicers need a verifier")
+    scopes = collect_scopes(application.servicers)
+    server = grpc.aio.server(
+        interceptors=[ServerInterceptor(application.verifier, scopes)],
+        options=_SERVER_OPTIONS,
+        maximum_concurrent_rpcs=MAX_CONCURRENT_CALLS,
+    )
+    for servicer in application.servicers:
+        servicer.register(servicer.implementation, server)
+    return server
+
+
+def serve(target: str, settings_class: type[SettingsT], build: Build[SettingsT]) -> None:
+    """Runs a target until SIGTERM or SIGINT; exits with 1 when a part of it fails."""
+    settings = load_settings(settings_class)
+    configure_logging(target, settings)
+    uvloop.run(_serve(target, settings, build))
+
+
+async def _serve(target: str, settings: SettingsT, build: Build[SettingsT]) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    async with build(settings) as application:
+        failure = await run_application(target, settings, application, stop)
+    if failure is not None:
+        log.error("target failed", target=target, exc_info=failure)
+        raise SystemExit(1)
+    log.info("target stopped", target=target)
+
+
+async def run_application(target: str, settings: Settings, application: Application, stop: asyncio.Event) -> BaseException | None:
+    """Serves until `stop` is set or a part fails; returns the failure, after draining."""
+    health = health_aio.HealthServicer()
+    grpc_server = None
+    if application.servicers:
+        grpc_server = create_grpc_server(application)
+        health_pb2_grpc.add_HealthServicer_to_server(health, grpc_server)
+        _bind(grpc_server, f"{settings.bind_host}:{settings.port(target, 'grpc')}")
+        await health.set("", health_pb2.HealthCheckResponse.NOT_SERVING)
+        await grpc_server.start()
+    for server in application.extra_servers:
+        await server.start()
+    web_servers = [_create_web_server(target, settings, listener) for listener in application.http]
+    tasks = [asyncio.create_task(_run_background(work), name=getattr(work, "__qualname__", str(work))) for work in application.background]
+    tasks += [asyncio.create_task(server.serve(), name="http") for server in web_servers]
+    tasks.append(asyncio.create_task(_watch_readiness(target, application, health), name="readiness"))
+    stopping = asyncio.create_task(stop.wait(), name="stop")
+
+    done, _ = await asyncio.wait([stopping, *tasks], return_when=asyncio.FIRST_COMPLETED)
+    failure = next((_failure_of(task) for task in done if task is not stopping), None)
+
+    await health.enter_graceful_shutdown()
+    grace = settings.drain_timeout.total_seconds()
+    for web_server in web_servers:
+        web_server.should_exit = True
+    servers = [server for server in (grpc_server, *application.extra_servers) if server is not None]
+    await asyncio.gather(*(server.stop(grace) for server in servers))
+    http_tasks = [task for task in tasks if task.get_name() == "http"]
+    if http_tasks:
+        await asyncio.wait(http_tasks, timeout=grace)
+    for task in (*tasks, stopping):
+        task.cancel()
+    await asyncio.gather(*tasks, stopping, return_exceptions=True)
+    return failure
+
+
+def _failure_of(task: asyncio.Task[Any]) -> BaseException:
+    if task.cancelled():
+        return RuntimeError(f"{task.get_name()} was cancelled")
+    return task.exception() or RuntimeError(f"{task.get_name()} ended by itself")
+
+
+async def _run_background(work: Callable[[], Awaitable[None]]) -> None:
+    await work()
+
+
+def _bind(server: grpc.aio.Server, address: str) -> None:
+    try:
+        server.add_insecure_port(address)
+    except RuntimeError:
+        log.error("port in use", address=address)
+        raise SystemExit(1) from None
+
+
+def _create_web_server(target: str, settings: Settings, listener: HttpListener) -> uvicorn.Server:
+    config = uvicorn.Config(
+        listener.application,
+        host=settings.bind_host,
+        port=settings.port(target, listener.purpose),
+        http="httptools",
+        ws="websockets-sansio",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        date_header=False,
+        timeout_graceful_shutdown=int(settings.drain_timeout.total_seconds()),
+        **{"limit_concurrency": 1_000, "backlog": 2_048, "lifespan": "off", **listener.options},
+    )
+    server = uvicorn.Server(config)
+    # Signals are handled once, above, for every part of the process.
+    server.capture_signals = suppress  # type: ignore[method-assign,assignment]
+    return server
+
+
+async def _watch_readiness(target: str, application: Application, health: Any) -> None:
+    """Says SERVING while every ping succeeds. Two failures in a row make it NOT_SERVING, one success ends that."""
+    failures = 2
+    while True:
+        try:
+            async with asyncio.timeout(2.0):
+                for ping in application.ready:
+                    await ping()
+        except Exception as error:
+            failures += 1
+            if failures == 2:
+                log.warning("target not ready", target=target, reason=repr(error))
+                await health.set("", health_pb2.HealthCheckResponse.NOT_SERVING)
+        else:
+            if failures >= 2:
+                log.info("target ready", target=target)
+                await health.set("", health_pb2.HealthCheckResponse.SERVING)
+            failures = 0
+        await asyncio.sleep(0.1 if failures >= 2 else 2.0)

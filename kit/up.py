@@ -1,0 +1,215 @@
+"""`elis up`: embedded engines, migrations, every target as a child process, credentials."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.error import URLError
+from urllib.request import urlopen
+
+import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from kit.engines import EngineFailed, Engines, run_engines
+from kit.migrate import migrate, migrating_targets
+from kit.targets import TARGETS
+from kit.tree import TargetExited, Tree
+
+READY_SECONDS = 60.0
+HOST = "127.0.0.1"
+MAX_PORT_OFFSET = 10_000
+
+
+class StackFailed(RuntimeError):
+    """The stack cannot start or has stopped; the message says what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stack:
+    """A running stack."""
+
+    data_dir: Path
+    credentials_path: Path
+    credentials: dict[str, str]
+    engines: Engines
+    environment: dict[str, str]
+    """ELIS_* variables that its targets run with."""
+    tree: Tree
+
+
+@contextmanager
+def run_stack(data_dir: Path, port_offset: int = 0, report: Callable[[str], None] = lambda _: None) -> Iterator[Stack]:
+    """Starts the whole stack and stops it at the end; yields when every target is ready.
+
+    `report` gets one phrase per step. Raises StackFailed with one clear sentence when anything is in the way.
+    """
+    data_dir = data_dir.resolve()
+    _check_folder(data_dir)
+    _check_ports(port_offset)
+    with _lock_folder(data_dir):
+        report("starting PostgreSQL and Valkey")
+        try:
+            with run_engines(data_dir) as engines:
+                yield from _run_targets(data_dir, port_offset, engines, report)
+        except (EngineFailed, TargetExited) as error:
+            raise StackFailed(str(error)) from error
+
+
+def _run_targets(data_dir: Path, port_offset: int, engines: Engines, report: Callable[[str], None]) -> Iterator[Stack]:
+    environment = {
+        "ELIS_DATABASE_URL": engines.database_url,
+        "ELIS_REDIS_URL": engines.redis_url,
+        "ELIS_DATA_DIR": str(data_dir),
+        "ELIS_PORT_OFFSET": str(port_offset),
+        "ELIS_BIND_HOST": HOST,
+        **_load_secrets(data_dir),
+    }
+    report("migrating")
+    for target in migrating_targets():
+        migrate(target, engines.database_url)
+    report("starting " + ", ".join(TARGETS))
+    tree = Tree(data_dir / "logs")
+    try:
+        tree.start(list(TARGETS.values()), environment)
+        _await_ready(tree, port_offset)
+        credentials_path = data_dir / "credentials.json"
+        credentials = _write_credentials(credentials_path, port_offset, environment)
+        yield Stack(data_dir, credentials_path, credentials, engines, environment, tree)
+    finally:
+        report("stopping")
+        tree.stop()
+
+
+def _check_folder(data_dir: Path) -> None:
+    try:
+        data_dir.mkdir(parents=True, exist_ok=True)
+        probe = data_dir / ".writable"
+        probe.write_bytes(b"")
+        probe.unlink()
+    except OSError as error:
+        raise StackFailed(f"the data folder {data_dir} cannot be written ({error.strerror}); choose another one with --data") from None
+
+
+def _check_ports(port_offset: int) -> None:
+    for target in TARGETS.values():
+        for purpose, port in target.ports.items():
+            with socket.socket() as probe:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                try:
+                    probe.bind((HOST, port + port_offset))
+                except OSError:
+                    raise StackFailed(
+                        f"port {port + port_offset} ({target.name}, {purpose}) is in use; stop what uses it or choose other ports with --port-offset"
+                    ) from None
+
+
+@contextmanager
+def _lock_folder(data_dir: Path) -> Iterator[None]:
+    with (data_dir / ".lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise StackFailed(f"another `elis up` runs on {data_dir}; stop it or choose another folder with --data") from None
+        yield
+
+
+def _load_secrets(data_dir: Path) -> dict[str, str]:
+    """Returns the secrets of this data folder, made at its first start and never shown."""
+    path = data_dir / "secrets.json"
+    if not path.exists():
+        content = {name: secrets.token_hex(32) for name in ("ELIS_SERVICE_SECRET", "ELIS_MASKING_KEY", "ELIS_SEAL_KEY")}
+        write_private(path, json.dumps(content))
+    loaded: dict[str, str] = json.loads(path.read_text())
+    return loaded
+
+
+def write_private(path: Path, text: str) -> None:
+    """Writes a file that only its owner can read, whole or not at all."""
+    temporary = path.with_suffix(".new")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+
+
+def _await_ready(tree: Tree, port_offset: int) -> None:
+    deadline = time.monotonic() + READY_SECONDS
+    waiting = dict(TARGETS)
+    while waiting:
+        tree.check()
+        for name, target in list(waiting.items()):
+            port = next(iter(target.ports.values())) + port_offset
+            if _answers_grpc(port) if "grpc" in target.ports else _answers_http(port):
+                del waiting[name]
+        if waiting and time.monotonic() > deadline:
+            raise StackFailed(f"{', '.join(waiting)} did not become ready in {READY_SECONDS:.0f} s; read {tree.log_path(next(iter(waiting)))}")
+        time.sleep(0.05)
+
+
+def _answers_grpc(port: int) -> bool:
+    with grpc.insecure_channel(f"{HOST}:{port}") as channel:
+        try:
+            response = health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=1.0)
+        except grpc.RpcError:
+            return False
+        return bool(response.status == health_pb2.HealthCheckResponse.SERVING)
+
+
+def _answers_http(port: int) -> bool:
+    try:
+        with urlopen(f"http://{HOST}:{port}/readyz", timeout=1.0) as response:
+            return bool(response.status == 200)
+    except (URLError, OSError):
+        return False
+
+
+def _write_credentials(path: Path, port_offset: int, environment: dict[str, str]) -> dict[str, str]:
+    """Adds the first admin, key and token when the database has none, and writes the credentials file."""
+    known = json.loads(path.read_text()) if path.exists() else {}
+    result = subprocess.run(
+        [sys.executable, "-m", "services.auth.bootstrap"],
+        env={**os.environ, **environment},
+        input=json.dumps(known),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    if result.returncode != 0:
+        raise StackFailed(f"the first admin cannot be made: {result.stderr.strip()}")
+    ports = {f"{target.name}.{purpose}": port + port_offset for target in TARGETS.values() for purpose, port in target.ports.items()}
+    credentials = {
+        "graphql_url": f"http://{HOST}:{ports['gateway.http']}/graphql",
+        "playground_url": f"http://{HOST}:{ports['gateway.http']}/",
+        "hec_url": f"http://{HOST}:{ports['ingest.hec']}",
+        "otlp_http_url": f"http://{HOST}:{ports['ingest.otlp_http']}",
+        "otlp_grpc_address": f"{HOST}:{ports['ingest.otlp_grpc']}",
+        **json.loads(result.stdout),
+    }
+    write_private(path, json.dumps(credentials, indent=2) + "\n")
+    return credentials
+
+
+def run_until_signal(stack: Stack) -> None:
+    """Returns at Ctrl-C or SIGTERM; raises StackFailed when a target ends first."""
+    stopped = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stopped.set())
+    try:
+        stack.tree.watch(stopped.is_set)
+    except TargetExited as error:
+        raise StackFailed(str(error)) from error

@@ -1,0 +1,1 @@
+"""The auth service: signs callers in and says who they are."""

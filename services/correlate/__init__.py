@@ -1,0 +1,1 @@
+"""The correlate service: finds what is unusual and puts it together."""

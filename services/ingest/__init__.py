@@ -1,0 +1,1 @@
+"""The ingest service: takes events in and keeps them."""

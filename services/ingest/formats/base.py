@@ -1,0 +1,42 @@
+"""What a log format is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import tzinfo
+from typing import Protocol
+
+from services.ingest.batch import Batch
+
+
+class Format(Protocol):
+    """One log format: recognises its text, cuts it into records, and turns records into columns.
+
+    Formats hold no state between calls and read no settings, so that every replica gives the same answer.
+    """
+
+    name: str
+    """Name in settings, `sourcetype` and GraphQL, for example `hana_trace`."""
+    system: str
+    """System kind that this format implies (`sap`), or empty when it says nothing about it."""
+
+    def detect(self, lines: Sequence[str]) -> float:
+        """Returns how sure the format is that these raw lines are its own, 0 to 1."""
+        ...
+
+    def split(self, lines: Iterable[str]) -> list[str]:
+        """Joins raw lines into records.
+
+        Each record stands alone: a stateful format (a stamp line that holds for the lines below it) repeats
+        the stamp in front of each record. Single-line formats return the lines that are not blank.
+        """
+        ...
+
+    def parse(self, batch: Batch, rows: Sequence[int], zone: tzinfo) -> int:
+        """Moves what it understands of `batch.body[row]` into the other columns, for the given rows.
+
+        Columns that the sender filled itself (a non-zero timestamp, a non-empty host) are kept.
+        Local times are taken in `zone`. A row that does not match is left as it is.
+        Returns the number of rows that matched.
+        """
+        ...
