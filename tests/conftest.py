@@ -1,0 +1,16 @@
+"""Fixtures of all tests; each lives in a module of tests/fixtures."""
+
+from __future__ import annotations
+
+import pytest
+
+pytest_plugins = ["tests.fixtures.engines", "tests.fixtures.callers"]
+
+_ENGINE_FIXTURES = {"engines", "database_url", "redis_url"}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Marks the tests that use a real engine."""
+    for item in items:
+        if _ENGINE_FIXTURES & set(getattr(item, "fixturenames", ())):
+            item.add_marker("integration")
