@@ -53,7 +53,7 @@ class Order:
         self._now += int((least + self._rng.random() * (most - least)) * MILLISECOND)
 
     def _say(self, service: str, level: str, body: str, more: dict[str, Any] | None = None, role: Role | None = None) -> None:
-        attributes: dict[str, Any] = {"order.id": self._number, "correlation.id": self._correlation}
+        attributes: dict[str, Any] = {"order_id": self._number, "correlation_id": self._correlation}
         attributes.update(more or {})
         orders.log(self._story, self._now, service, self._hosts[service], level, body, attributes, self._trace_id, self._spans[service], role)
 
@@ -69,6 +69,7 @@ class Order:
             size=size,
             seconds=(self._now - self._started) / SECOND,
             trace_id=self._trace_id,
+            correlation=self._correlation,
             role=role,
         )
 
@@ -189,6 +190,7 @@ def streams(story: Story) -> list[Stream]:
             size=900 + int(rng.random() * 7000),
             seconds=took,
             trace_id=trace_id,
+            correlation=f"{rng.getrandbits(128):032X}",
         )
 
     def buy(time_ns: int) -> None:

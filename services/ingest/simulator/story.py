@@ -64,8 +64,8 @@ class Story:
         self.fault = fault
         self.start_ns = plan.start_ns - plan.start_ns % SECOND
         self.end_ns = self.start_ns + plan.duration * SECOND
-        self.onset = plan.duration * plan.fault_at
-        """Second of the story at which the fault begins."""
+        self.onset = int(plan.duration * plan.fault_at)
+        """Second of the story at which the fault begins, if there is one."""
         self.tempo = min(1.0, (plan.duration - self.onset) / FAULT_SECONDS)
         """Factor on the offsets of a scenario, so that a short story still shows the whole of it."""
         self.troubles: dict[str, Trouble] = {}

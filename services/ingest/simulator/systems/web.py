@@ -52,6 +52,7 @@ def answer(
     size: int,
     seconds: float,
     trace_id: str,
+    correlation: str,
     role: Role | None = None,
 ) -> None:
     """Emits the two access lines of a request that is answered at `time_ns` after so many seconds."""
@@ -65,7 +66,7 @@ def answer(
         HecPayload(
             "access_combined",
             f'{client} - - [{stamps.access(time_ns)}] "{method} {path} HTTP/1.1" {status} {size} "https://shop.example.com/" '
-            f'"{pick(rng, USER_AGENTS)}" request_time={seconds:.3f} trace_id={trace_id}',
+            f'"{pick(rng, USER_AGENTS)}" request_time={seconds:.3f} correlation_id={correlation}',
             _FIELDS,
         ),
         role,
@@ -80,6 +81,7 @@ def answer(
                 "message": f"{client}:{1024 + int(rng.random() * 64_000)} shop-https~ shop-web/{host} 0/0/1/{total}/{total + 1} "
                 f'{status} {size} {termination} "{method} {path} HTTP/1.1"',
                 "level": "error" if status >= 500 else "info",
+                "service": "load-balancer",
                 "frontend": "shop-https",
                 "backend": "shop-web",
                 "server": host,
@@ -87,6 +89,7 @@ def answer(
                 "bytes": size,
                 "duration_ms": total,
                 "trace_id": trace_id,
+                "correlation_id": correlation,
             },
             _BALANCER_FIELDS,
         ),
@@ -102,7 +105,7 @@ def report_upstream(story: Story, time_ns: int, host: str, level: str, text: str
 
 def report_balancer(story: Story, time_ns: int, host: str, level: str, text: str, role: Role | None = None) -> None:
     """Emits an event of the load balancer itself, not of a request."""
-    event = {"message": text, "level": level, "backend": "shop-web"}
+    event = {"message": text, "level": level, "service": "load-balancer", "backend": "shop-web"}
     story.emit(time_ns, BALANCER[host], HecPayload("haproxy:json", event, _BALANCER_FIELDS), role)
 
 
