@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextvars import ContextVar
 from datetime import timedelta
-from time import time
+from time import monotonic, time
 from typing import Any
 
 import grpc
@@ -16,6 +17,9 @@ from kit.interceptors import REQUEST_ID_KEY, request_id
 
 TokenSource = Callable[[], Awaitable[str]]
 """Returns the access token of a call; an empty one makes it anonymous."""
+
+deadline: ContextVar[float | None] = ContextVar("deadline", default=None)
+"""Monotonic time after which nobody waits for the work that is being done: its calls get what is left until then."""
 
 MAX_MESSAGE_BYTES = 64 * 1024 * 1024
 """Blocks travel whole; everything else is far smaller."""
@@ -94,6 +98,9 @@ class _Outgoing:
         timeout = details.timeout
         if timeout is None and bounded:
             timeout = self._timeout_seconds
+            until = deadline.get()
+            if until is not None:
+                timeout = min(timeout, max(until - monotonic(), 0.0))
         return grpc.aio.ClientCallDetails(
             method=details.method,
             timeout=timeout,

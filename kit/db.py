@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
 
 import asyncpg
 from sqlalchemy import MetaData, text
@@ -11,6 +12,12 @@ from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engin
 
 from kit.errors import Unavailable
 from kit.settings import Settings
+
+if TYPE_CHECKING:
+    from asyncpg.pool import PoolConnectionProxy
+
+    SqlConnection = asyncpg.Connection[Any] | PoolConnectionProxy[Any]
+    """A raw connection, borrowed from a pool or not."""
 
 NAMING = {
     "ix": "ix_%(table_name)s_%(column_0_N_name)s",

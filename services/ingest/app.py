@@ -1,0 +1,72 @@
+"""Composition of the ingest service."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from starlette.applications import Starlette
+
+from elis.auth.v1 import auth_pb2_grpc
+from elis.ingest.v1 import ingest_pb2, ingest_pb2_grpc
+from kit.cache import open_redis
+from kit.db import open_engine, open_pool, ping_engine
+from kit.identity import connect_as_self, open_identity
+from kit.server import Application, HttpListener, Servicer
+from services.ingest.announcer import Announcer
+from services.ingest.committer import Committer
+from services.ingest.intake import Intake
+from services.ingest.masking import BUILT_IN_RULES, Masker
+from services.ingest.pipeline import Pipeline
+from services.ingest.receivers.hec import HecReceiver
+from services.ingest.receivers.otlp_grpc import OtlpLogsServicer, create_otlp_server
+from services.ingest.receivers.otlp_http import OtlpHttpReceiver
+from services.ingest.rejections import Sealer
+from services.ingest.rpc import IngestServicer
+from services.ingest.settings import IngestSettings
+from services.ingest.sources import SourceBook
+from services.ingest.tokens import TokenBook
+from services.ingest.upkeep import Upkeep
+
+
+@asynccontextmanager
+async def build(settings: IngestSettings) -> AsyncIterator[Application]:
+    """Opens the stores and wires receivers, intake and RPCs."""
+    async with (
+        open_pool(settings, "ingest", settings.database_pool + settings.committers) as pool,
+        open_engine(settings, "ingest") as engine,
+        open_redis(settings) as redis,
+        open_identity(settings, "ingest") as identity,
+        connect_as_self(settings, "auth", identity) as auth_channel,
+    ):
+        sources = SourceBook(pool)
+        await sources.load()
+        announcer = Announcer(redis)
+        masker = Masker(settings.masking_key.get_secret_value().encode(), BUILT_IN_RULES)
+        sealer = Sealer(bytes.fromhex(settings.seal_key.get_secret_value()))
+        committer = Committer(settings, pool, sources, sealer, announcer)
+        intake = Intake(settings, sources, Pipeline(settings, sources, masker), committer)
+        tokens = TokenBook(auth_pb2_grpc.AuthServiceStub(auth_channel))
+
+        routes = [*HecReceiver(settings, intake, tokens).routes(), *OtlpHttpReceiver(settings, intake, tokens).routes()]
+        web = Starlette(routes=routes)
+        otlp = create_otlp_server(settings, OtlpLogsServicer(intake, tokens))
+        otlp.add_insecure_port(f"{settings.bind_host}:{settings.port('ingest', 'otlp_grpc')}")
+
+        async def ping() -> None:
+            await ping_engine(engine)
+
+        yield Application(
+            servicers=[
+                Servicer(
+                    ingest_pb2.DESCRIPTOR.services_by_name["IngestService"],
+                    ingest_pb2_grpc.add_IngestServiceServicer_to_server,
+                    IngestServicer(intake, pool, engine),
+                )
+            ],
+            verifier=identity.verifier,
+            http=[HttpListener("hec", web), HttpListener("otlp_http", web)],
+            extra_servers=[otlp],
+            background=[committer.run, announcer.run, Upkeep(pool, sources).run],
+            ready=[ping],
+        )

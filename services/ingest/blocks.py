@@ -1,0 +1,184 @@
+"""Blocks in PostgreSQL: the truth that every later stage is made from."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import asyncpg
+import zstandard
+
+from elis.ingest.v1 import ingest_pb2 as pb
+from kit.errors import InvalidArgument
+from services.ingest.lines import ORDINAL_BITS
+from services.ingest.models import BLOCK_ID_RANGE
+
+if TYPE_CHECKING:
+    from kit.db import SqlConnection
+
+DAYS_LOCK = 0x656C6973_0001
+"""Advisory lock under which partitions are made."""
+MAX_LINES_BYTES = 256 * 1024 * 1024
+"""Largest decompressed content of a block that is accepted when reading one back."""
+_COLUMNS = "id, day, events, first_timestamp, last_timestamp, created_at"
+
+
+@dataclass(frozen=True, slots=True)
+class NewBlock:
+    """A block that is about to be inserted."""
+
+    id: int
+    day: int
+    events: int
+    first_timestamp: int
+    last_timestamp: int
+    summary: bytes
+    lines: bytes
+
+
+class BlockIds:
+    """Hands out block ids, a range of the sequence at a time."""
+
+    def __init__(self) -> None:
+        self._next = 0
+        self._end = 0
+
+    async def take(self, connection: SqlConnection) -> int:
+        """Returns an id that no other block has."""
+        if self._next == self._end:
+            first: int = await connection.fetchval("SELECT nextval('ingest.block_ids')")
+            self._next, self._end = first, first + BLOCK_ID_RANGE
+        self._next += 1
+        return self._next - 1
+
+
+class DayPartitions:
+    """Makes sure that a day has its partition before a block of that day is inserted."""
+
+    def __init__(self) -> None:
+        self._known: set[int] = set()
+
+    async def ensure(self, connection: SqlConnection, days: set[int]) -> None:
+        """Creates the missing partitions, in a transaction of their own."""
+        missing = sorted(days - self._known)
+        for day in missing:
+            name = f"ingest.blocks_{day}"
+            async with connection.transaction():
+                await connection.execute("SELECT pg_advisory_xact_lock($1)", DAYS_LOCK)
+                if await connection.fetchval("SELECT to_regclass($1) IS NULL", name):
+                    # Attaching takes a weaker lock on the parent than creating as a partition: readers go on.
+                    await connection.execute(f"CREATE TABLE {name} (LIKE ingest.blocks INCLUDING ALL)")
+                    await connection.execute(f"ALTER TABLE ingest.blocks ATTACH PARTITION {name} FOR VALUES FROM ({day}) TO ({day + 1})")
+            self._known.add(day)
+
+
+async def insert_blocks(connection: SqlConnection, blocks: Sequence[NewBlock]) -> None:
+    """Inserts blocks and their feed entries in the caller's transaction."""
+    await connection.executemany(
+        "INSERT INTO ingest.blocks (id, day, events, first_timestamp, last_timestamp, summary, lines) VALUES ($1, $2, $3, $4, $5, $6, $7)",
+        [(b.id, b.day, b.events, b.first_timestamp, b.last_timestamp, b.summary, b.lines) for b in blocks],
+    )
+    await connection.execute("INSERT INTO ingest.feed (id, day) SELECT * FROM unnest($1::bigint[], $2::int[])", [b.id for b in blocks], [b.day for b in blocks])
+
+
+async def list_blocks(pool: asyncpg.Pool[Any], after: str, *, limit: int, with_lines: bool, with_summary: bool, max_bytes: int) -> tuple[list[pb.Block], str]:
+    """Returns the blocks after a cursor in feed order and the cursor after the last of them.
+
+    Only blocks whose transaction is older than every one in flight are shown: nothing can appear before them
+    any more, so a reader that follows the cursor misses none, although ids are handed out in ranges.
+    """
+    xid, block_id = parse_cursor(after)
+    entries = await pool.fetch(
+        """
+        SELECT xid::text::bigint AS xid, id, day FROM ingest.feed
+        WHERE (xid, id) > ($1::text::xid8, $2) AND xid < pg_snapshot_xmin(pg_current_snapshot())
+        ORDER BY ingest.feed.xid, id LIMIT $3
+        """,
+        str(xid),
+        block_id,
+        limit,
+    )
+    blocks: list[pb.Block] = []
+    size = 0
+    for start in range(0, len(entries), 32):
+        part = entries[start : start + 32]
+        found = await _fetch(pool, [(entry["id"], entry["day"]) for entry in part], with_lines=with_lines, with_summary=with_summary)
+        for entry in part:
+            block = found.get(entry["id"])
+            if block is None:  # dropped by retention between the two reads
+                continue
+            size += block.ByteSize()
+            if blocks and size > max_bytes:
+                return blocks, blocks[-1].cursor
+            block.cursor = f"{entry['xid']}-{entry['id']}"
+            blocks.append(block)
+    if entries:
+        return blocks, f"{entries[-1]['xid']}-{entries[-1]['id']}"
+    return blocks, after
+
+
+async def get_blocks(pool: asyncpg.Pool[Any], ids: Sequence[int], *, with_lines: bool, with_summary: bool) -> list[pb.Block]:
+    """Returns blocks by id, in that order; an unknown id is left out."""
+    rows = await pool.fetch("SELECT id, day, xid::text::bigint AS xid FROM ingest.feed WHERE id = ANY($1::bigint[])", list(ids))
+    keys = {row["id"]: row for row in rows}
+    found = await _fetch(pool, [(row["id"], row["day"]) for row in rows], with_lines=with_lines, with_summary=with_summary)
+    blocks = [found[block_id] for block_id in ids if block_id in found]
+    for block in blocks:
+        block.cursor = f"{keys[block.id]['xid']}-{block.id}"
+    return blocks
+
+
+async def get_events(pool: asyncpg.Pool[Any], event_ids: Sequence[int]) -> list[bytes]:
+    """Returns the canonical lines of events, in the order of the ids; an unknown id is left out."""
+    wanted = sorted({event_id >> ORDINAL_BITS for event_id in event_ids})
+    lines: dict[int, list[bytes]] = {}
+    for start in range(0, len(wanted), 16):
+        for block in await get_blocks(pool, wanted[start : start + 16], with_lines=True, with_summary=False):
+            lines[block.id] = decompress_lines(block.lines).splitlines()
+    found: list[bytes] = []
+    for event_id in event_ids:
+        content = lines.get(event_id >> ORDINAL_BITS, [])
+        ordinal = event_id & ((1 << ORDINAL_BITS) - 1)
+        if ordinal < len(content):
+            found.append(content[ordinal])
+    return found
+
+
+async def newest_block_ids(pool: asyncpg.Pool[Any], limit: int) -> list[int]:
+    """Returns the ids of the newest blocks, newest first."""
+    rows = await pool.fetch("SELECT id FROM ingest.feed ORDER BY xid DESC, id DESC LIMIT $1", limit)
+    return [row["id"] for row in rows]
+
+
+async def _fetch(pool: asyncpg.Pool[Any], keys: Sequence[tuple[int, int]], *, with_lines: bool, with_summary: bool) -> dict[int, pb.Block]:
+    days: defaultdict[int, list[int]] = defaultdict(list)
+    for block_id, day in keys:
+        days[day].append(block_id)
+    content = ("lines" if with_lines else "''::bytea AS lines") + ", " + ("summary" if with_summary else "''::bytea AS summary")
+    found: dict[int, pb.Block] = {}
+    for day, ids in days.items():
+        # One day at a time: the planner then touches one partition.
+        rows = await pool.fetch(f"SELECT {_COLUMNS}, {content} FROM ingest.blocks WHERE day = {day} AND id = ANY($1::bigint[])", ids)  # noqa: S608
+        for row in rows:
+            block = pb.Block(**{name: row[name] for name in _COLUMNS.split(", ")}, lines=row["lines"])
+            if with_summary:
+                block.summary.ParseFromString(zstandard.ZstdDecompressor().decompress(row["summary"], max_output_size=MAX_LINES_BYTES))
+            found[row["id"]] = block
+    return found
+
+
+def decompress_lines(lines: bytes) -> bytes:
+    """Returns the canonical lines of a block, LF after each."""
+    return zstandard.ZstdDecompressor().decompress(lines, max_output_size=MAX_LINES_BYTES)
+
+
+def parse_cursor(cursor: str) -> tuple[int, int]:
+    """Returns the (transaction id, block id) of a feed cursor; (0, 0) for the empty one."""
+    if not cursor:
+        return 0, 0
+    xid, dash, block_id = cursor.partition("-")
+    if not (dash and xid.isascii() and xid.isdigit() and block_id.isascii() and block_id.isdigit() and len(cursor) <= 40):
+        raise InvalidArgument(f"{cursor[:40]!r} is not a cursor of the feed of blocks")
+    return int(xid), int(block_id)

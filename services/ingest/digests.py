@@ -1,0 +1,37 @@
+"""Digests that recognise a request when it is sent again, however it is compressed or framed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from hashlib import blake2b
+
+import orjson
+
+from services.ingest.batch import Batch
+from services.ingest.rejections import Rejection
+
+DIGEST_BYTES = 16
+
+
+def digest_request(token_id: str, batch: Batch, rejections: Sequence[Rejection] = (), idempotency_key: str = "") -> bytes:
+    """Returns the digest of a request: of the sender's key when it gave one, else of its decoded records.
+
+    It is taken before parsing, so it depends only on what was sent and by whom.
+    """
+    if idempotency_key:
+        return blake2b(orjson.dumps([token_id, idempotency_key]), digest_size=DIGEST_BYTES, person=b"elis-key").digest()
+    columns = [
+        token_id,
+        batch.source,
+        batch.body,
+        batch.timestamp,
+        batch.severity_number,
+        batch.severity_text,
+        batch.host,
+        batch.service,
+        batch.attributes,
+        batch.trace_id,
+        batch.span_id,
+        [rejection.raw.hex() for rejection in rejections],
+    ]
+    return blake2b(orjson.dumps(columns, option=orjson.OPT_NON_STR_KEYS), digest_size=DIGEST_BYTES, person=b"elis-records").digest()

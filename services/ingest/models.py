@@ -1,0 +1,105 @@
+"""Tables of the ingest service."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from uuid import UUID
+
+from sqlalchemy import BigInteger, Column, DateTime, Float, Identity, Index, Integer, LargeBinary, MetaData, PrimaryKeyConstraint, Sequence, Table, Text, func
+from sqlalchemy.dialects.postgresql import UUID as PG_UUID
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from sqlalchemy.types import UserDefinedType
+
+from kit.db import create_metadata
+
+SCHEMA = "ingest"
+metadata: MetaData = create_metadata(SCHEMA)
+
+BLOCK_ID_RANGE = 1_000
+"""Block ids that a process takes from the sequence at a time."""
+block_ids = Sequence("block_ids", schema=SCHEMA, metadata=metadata, increment=BLOCK_ID_RANGE, start=BLOCK_ID_RANGE)
+
+
+class Xid8(UserDefinedType[int]):
+    """PostgreSQL's 64-bit transaction id."""
+
+    cache_ok = True
+
+    def get_col_spec(self, **_: object) -> str:
+        """Returns the column type."""
+        return "xid8"
+
+
+class Base(DeclarativeBase):
+    """Base of the service's mapped tables."""
+
+    metadata = metadata
+
+
+blocks = Table(
+    "blocks",
+    metadata,
+    Column("id", BigInteger, nullable=False),
+    Column("day", Integer, nullable=False, comment="days since 1970 of the events in it; the partition key"),
+    Column("events", Integer, nullable=False),
+    Column("first_timestamp", BigInteger, nullable=False),
+    Column("last_timestamp", BigInteger, nullable=False),
+    Column("created_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
+    Column("summary", LargeBinary, nullable=False, comment="zstd of an elis.ingest.v1.BlockSummary"),
+    Column("lines", LargeBinary, nullable=False, comment="zstd of the canonical lines, LF after each"),
+    PrimaryKeyConstraint("id", "day"),
+    postgresql_partition_by="RANGE (day)",
+)
+"""The truth: every event, in blocks, in one partition per day."""
+
+feed = Table(
+    "feed",
+    metadata,
+    Column("xid", Xid8, nullable=False, server_default=func.pg_current_xact_id()),
+    Column("id", BigInteger, nullable=False),
+    Column("day", Integer, nullable=False),
+    PrimaryKeyConstraint("xid", "id"),
+    Index("ix_feed_id", "id", unique=True),
+)
+"""The order in which blocks are delivered. Small and not partitioned, so that reading it stays cheap."""
+
+request_digests = Table(
+    "request_digests",
+    metadata,
+    Column("digest", LargeBinary, primary_key=True),
+    Column("expires_at", DateTime(timezone=True), nullable=False),
+    Index("ix_request_digests_expires_at", "expires_at"),
+)
+"""Requests that were stored, so that a resent one is recognised."""
+
+
+class SourceRow(Base):
+    """Who sends."""
+
+    __tablename__ = "sources"
+
+    name: Mapped[str] = mapped_column(Text, primary_key=True)
+    system: Mapped[str] = mapped_column(Text)
+    environment: Mapped[str] = mapped_column(Text)
+    format: Mapped[str] = mapped_column(Text)
+    detected_by: Mapped[str] = mapped_column(Text)
+    confidence: Mapped[float] = mapped_column(Float)
+    events: Mapped[int] = mapped_column(BigInteger, server_default="0")
+    rejected: Mapped[int] = mapped_column(BigInteger, server_default="0")
+    first_seen_at: Mapped[datetime] = mapped_column(DateTime(timezone=True), server_default=func.now())
+    last_seen_at: Mapped[datetime] = mapped_column(DateTime(timezone=True), server_default=func.now())
+
+
+class RejectedEventRow(Base):
+    """A record that could not become an event, with its raw bytes sealed."""
+
+    __tablename__ = "rejected_events"
+
+    id: Mapped[UUID] = mapped_column(PG_UUID(as_uuid=True), primary_key=True)
+    number: Mapped[int] = mapped_column(BigInteger, Identity(always=True), unique=True)
+    source: Mapped[str] = mapped_column(Text, index=True)
+    reason: Mapped[str] = mapped_column(Text)
+    detail: Mapped[str] = mapped_column(Text)
+    sender: Mapped[str] = mapped_column(Text)
+    raw: Mapped[bytes] = mapped_column(LargeBinary)
+    rejected_at: Mapped[datetime] = mapped_column(DateTime(timezone=True), server_default=func.now())

@@ -1,0 +1,1 @@
+"""Receivers: one wire protocol each, all of them in front of the one intake."""

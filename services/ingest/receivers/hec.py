@@ -1,0 +1,208 @@
+"""Splunk HTTP Event Collector: /services/collector and its relatives, with Splunk's own replies.
+
+Source: reference wire-formats §1 (reply codes, authentication forms, partial batches).
+"""
+
+from __future__ import annotations
+
+import binascii
+import re
+from base64 import b64decode
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from kit.errors import ElisError, Unavailable
+from services.ingest.batch import Batch
+from services.ingest.committer import Outcome
+from services.ingest.formats import FORMATS, detect_format
+from services.ingest.intake import Intake
+from services.ingest.receivers.bodies import BodyTooLarge, BrokenBody, UnsupportedEncoding, admitted_size, read_body
+from services.ingest.receivers.hec_events import HecBatch, HecProblem, declared_format, decode_events
+from services.ingest.settings import IngestSettings
+from services.ingest.tokens import Agent, TokenBook, TokenState
+
+DEFAULT_SYSTEM = "splunk"
+IDEMPOTENCY_HEADER = "x-elis-idempotency-key"
+_IDEMPOTENCY_KEY = re.compile(r"[\x21-\x7e]{1,200}")
+_VERSION = ("", "/1.0")
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """A reply of the code table."""
+
+    status: int
+    text: str
+    code: int
+
+    def response(self, outcome: Outcome | None = None, **extra: Any) -> Response:
+        """Returns the HTTP response; an outcome goes into headers, since the body is Splunk's."""
+        headers = {"Retry-After": "1"} if self.status == 503 else {}
+        if outcome is not None:
+            headers |= {
+                "Elis-Accepted": str(outcome.accepted),
+                "Elis-Duplicates": str(outcome.duplicates),
+                "Elis-Rejected": str(outcome.rejected),
+            }
+        return Response(orjson.dumps({"text": self.text, "code": self.code, **extra}), self.status, headers, "application/json")
+
+
+SUCCESS = Reply(200, "Success", 0)
+TOKEN_DISABLED = Reply(403, "Token disabled", 1)
+TOKEN_REQUIRED = Reply(401, "Token is required", 2)
+INVALID_AUTHORIZATION = Reply(401, "Invalid authorization", 3)
+INVALID_TOKEN = Reply(403, "Invalid token", 4)
+NO_DATA = Reply(400, "No data", 5)
+INVALID_FORMAT = Reply(400, "Invalid data format", 6)
+SERVER_ERROR = Reply(500, "Internal server error", 8)
+BUSY = Reply(503, "Server is busy", 9)
+ACK_DISABLED = Reply(400, "ACK is disabled", 14)
+QUERY_TOKEN = Reply(400, "Query string authorization is not enabled", 16)
+HEALTHY = Reply(200, "HEC is healthy", 17)
+TOO_LARGE = Reply(413, "Request entity too large", 6)
+UNSUPPORTED = Reply(415, "Unsupported content encoding", 6)
+
+
+class HecReceiver:
+    """Serves the collector endpoints."""
+
+    def __init__(self, settings: IngestSettings, intake: Intake, tokens: TokenBook) -> None:
+        self._limit = settings.max_body_bytes
+        self._intake = intake
+        self._tokens = tokens
+
+    def routes(self) -> list[Route]:
+        """Returns the routes of this receiver."""
+        base = "/services/collector"
+        event_paths = [base, *(f"{base}/event{version}" for version in _VERSION)]
+        return [
+            *(Route(path, self.receive_events, methods=["POST", "OPTIONS"]) for path in event_paths),
+            *(Route(f"{base}/raw{version}", self.receive_raw, methods=["POST", "OPTIONS"]) for version in _VERSION),
+            *(Route(f"{base}/health{version}", self.report_health, methods=["GET", "OPTIONS"]) for version in _VERSION),
+            *(Route(f"{base}/ack{version}", self.refuse_ack, methods=["POST", "OPTIONS"]) for version in _VERSION),
+        ]
+
+    async def report_health(self, request: Request) -> Response:
+        """Says that the collector is healthy, to anyone, as Splunk does."""
+        if request.method == "OPTIONS":
+            return Response(headers={"Allow": "GET"})
+        return HEALTHY.response()
+
+    async def refuse_ack(self, request: Request) -> Response:
+        """Answers that acknowledgement by channel is off: every reply here is one already."""
+        if request.method == "OPTIONS":
+            return Response(headers={"Allow": "POST"})
+        _, refusal = await self._authenticate(request)
+        return (refusal or ACK_DISABLED).response()
+
+    async def receive_events(self, request: Request) -> Response:
+        """Takes concatenated JSON envelopes."""
+        if request.method == "OPTIONS":
+            return Response(headers={"Allow": "POST"})
+        return await self._receive(request, self._store_events)
+
+    async def receive_raw(self, request: Request) -> Response:
+        """Takes text and cuts it into records."""
+        if request.method == "OPTIONS":
+            return Response(headers={"Allow": "POST"})
+        return await self._receive(request, self._store_raw)
+
+    async def _receive(self, request: Request, store: Any) -> Response:
+        agent, refusal = await self._authenticate(request)
+        if refusal is not None:
+            return refusal.response()
+        try:
+            with self._intake.admit(admitted_size(request, self._limit)):
+                body = await read_body(request, self._limit)
+                if not body.strip():
+                    return NO_DATA.response()
+                response: Response = await store(request, agent, body)
+                return response
+        except BodyTooLarge:
+            return TOO_LARGE.response()
+        except UnsupportedEncoding:
+            return UNSUPPORTED.response()
+        except BrokenBody:
+            return INVALID_FORMAT.response()
+        except Unavailable:
+            return BUSY.response()
+        except ElisError:
+            return SERVER_ERROR.response()
+
+    async def _store_events(self, request: Request, agent: Agent, body: bytes) -> Response:
+        decoded, problem = decode_events(body, request.query_params, agent)
+        outcome = await self._take(request, agent, decoded)
+        if problem is not None:
+            return _reply_to(problem).response(outcome, **{"invalid-event-number": problem.event_number})
+        return SUCCESS.response(outcome)
+
+    async def _store_raw(self, request: Request, agent: Agent, body: bytes) -> Response:
+        query = request.query_params
+        text = body.decode("utf-8", "replace").removeprefix("\ufeff")
+        lines = text.splitlines()
+        name = declared_format(query.get("sourcetype", ""))
+        log_format = FORMATS[name] if name else detect_format(lines[:50])[0]
+        source = agent.source or query.get("source", "") or query.get("sourcetype", "") or agent.name
+        batch = Batch()
+        for record in log_format.split(lines):
+            batch.append(record, source=source, host=query.get("host", ""))
+        if not len(batch):
+            return NO_DATA.response()
+        decoded = HecBatch(batch, [query.get("system", "")] * len(batch), [""] * len(batch), [name] * len(batch))
+        return SUCCESS.response(await self._take(request, agent, decoded))
+
+    async def _take(self, request: Request, agent: Agent, decoded: HecBatch) -> Outcome:
+        key = request.headers.get(IDEMPOTENCY_HEADER, "")
+        client = request.client.host if request.client else ""
+        return await self._intake.take(
+            decoded.batch,
+            agent,
+            default_system=DEFAULT_SYSTEM,
+            systems=decoded.systems,
+            environments=decoded.environments,
+            formats=decoded.formats,
+            idempotency_key=key if _IDEMPOTENCY_KEY.fullmatch(key) else "",
+            sender=f"{client} {request.headers.get('user-agent', '')}"[:200],
+        )
+
+    async def _authenticate(self, request: Request) -> tuple[Agent, Reply | None]:
+        nobody = Agent("", "", "")
+        header = request.headers.get("authorization")
+        if header is None:
+            return nobody, QUERY_TOKEN if "token" in request.query_params else TOKEN_REQUIRED
+        token = parse_authorization(header)
+        if token is None:
+            return nobody, INVALID_AUTHORIZATION
+        try:
+            state, agent = await self._tokens.verify(token)
+        except Unavailable:
+            return nobody, BUSY
+        if state is TokenState.VALID:
+            return agent, None
+        return nobody, TOKEN_DISABLED if state is TokenState.DISABLED else INVALID_TOKEN
+
+
+def parse_authorization(header: str) -> str | None:
+    """Returns the token of an Authorization header (Splunk, Bearer, or Basic with the token as password)."""
+    scheme, _, value = header.partition(" ")
+    value = value.strip()
+    if not value:
+        return None
+    if scheme.lower() in ("splunk", "bearer"):
+        return value
+    if scheme.lower() == "basic":
+        try:
+            _, colon, password = b64decode(value, validate=True).decode().partition(":")
+        except (binascii.Error, UnicodeDecodeError):
+            return None
+        return password if colon and password else None
+    return None
+
+
+def _reply_to(problem: HecProblem) -> Reply:
+    return Reply(400, problem.text, problem.code)

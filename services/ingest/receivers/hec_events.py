@@ -1,0 +1,186 @@
+"""Envelopes of the HTTP Event Collector: decoding, metadata and what is wrong with them."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+
+from services.ingest.batch import Batch
+from services.ingest.formats import FORMATS
+from services.ingest.tokens import Agent
+
+SYSTEMS = frozenset({"splunk", "sap", "application", "infrastructure"})
+SOURCETYPES = {
+    "_json": "json_lines",
+    "json": "json_lines",
+    "access_combined": "access_log",
+    "access_common": "access_log",
+    "syslog": "syslog",
+    "linux_messages_syslog": "syslog",
+    "linux_secure": "syslog",
+}
+"""Splunk's own names of source types that ELIS has a format for."""
+_TIME = re.compile(rb'"?\s*(\d{1,19})(?:\.(\d{0,9})\d*)?\s*"?')
+_DECLARATIONS = ("system", "environment", "service")
+
+
+class _Envelope(msgspec.Struct):
+    event: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+    time: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+    host: str | None = None
+    source: str | None = None
+    sourcetype: str | None = None
+    index: str | None = None
+    fields: dict[str, Any] | None = None
+
+
+_DECODER = msgspec.json.Decoder(_Envelope)
+
+
+@dataclass(frozen=True, slots=True)
+class HecProblem:
+    """The first envelope that cannot be taken; those before it are kept."""
+
+    text: str
+    code: int
+    event_number: int
+
+
+@dataclass(slots=True)
+class HecBatch:
+    """Records and what their envelopes declare: columns parallel to the batch."""
+
+    batch: Batch = field(default_factory=Batch)
+    systems: list[str] = field(default_factory=list)
+    environments: list[str] = field(default_factory=list)
+    formats: list[str] = field(default_factory=list)
+
+
+class _InvalidError(Exception):
+    def __init__(self, text: str, code: int) -> None:
+        super().__init__(text)
+        self.text = text
+        self.code = code
+
+
+def decode_events(body: bytes, query: Mapping[str, str], agent: Agent) -> tuple[HecBatch, HecProblem | None]:
+    """Decodes concatenated envelopes up to the first bad one."""
+    decoded = HecBatch()
+    envelopes, broken = _decode_envelopes(body)
+    for number, envelope in enumerate(envelopes):
+        try:
+            _append(decoded, envelope, query, agent)
+        except _InvalidError as error:
+            return decoded, HecProblem(error.text, error.code, number)
+    if broken is not None:
+        return decoded, HecProblem("Invalid data format", 6, len(envelopes))
+    return decoded, None
+
+
+def declared_format(sourcetype: str) -> str:
+    """Returns the format that a source type names, or empty text when it names none of ours."""
+    return sourcetype if sourcetype in FORMATS else SOURCETYPES.get(sourcetype, "")
+
+
+def _decode_envelopes(body: bytes) -> tuple[list[_Envelope], Exception | None]:
+    try:
+        return _DECODER.decode_lines(body), None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return _decode_one_by_one(body)
+
+
+def _decode_one_by_one(body: bytes) -> tuple[list[_Envelope], Exception | None]:
+    """Decodes envelopes that share a line, or finds the first that is broken."""
+    envelopes: list[_Envelope] = []
+    scanner = json.JSONDecoder()
+    try:
+        text = body.decode()
+    except UnicodeDecodeError as error:
+        # What stands before the bad byte is still good: cut there, and let the last envelope fail.
+        text = body[: error.start].decode() + "\ufffd"
+    position, end = 0, len(text)
+    while True:
+        while position < end and text[position] in " \t\r\n":
+            position += 1
+        if position == end:
+            return envelopes, None
+        try:
+            _, stop = scanner.raw_decode(text, position)
+            envelopes.append(_DECODER.decode(text[position:stop]))
+        except (ValueError, RecursionError) as error:
+            return envelopes, error
+        position = stop
+
+
+def _append(decoded: HecBatch, envelope: _Envelope, query: Mapping[str, str], agent: Agent) -> None:
+    sourcetype = envelope.sourcetype or query.get("sourcetype", "")
+    given_source = envelope.source or query.get("source", "")
+    index = envelope.index or query.get("index", "")
+    attributes: dict[str, Any] = {}
+    declared = dict.fromkeys(_DECLARATIONS, "")
+    for name, value in (envelope.fields or {}).items():
+        if isinstance(value, dict):
+            raise _InvalidError("Error in handling indexed fields", 15)
+        if name in declared and isinstance(value, str):
+            declared[name] = value
+        else:
+            attributes[name] = value
+    if declared["system"] not in SYSTEMS:
+        declared["system"] = ""
+    if sourcetype:
+        attributes["splunk.sourcetype"] = sourcetype
+    if index:
+        attributes["splunk.index"] = index
+    if agent.source and given_source:
+        attributes["splunk.source"] = given_source
+    decoded.batch.append(
+        _text_of(envelope.event),
+        source=agent.source or given_source or sourcetype or agent.name,
+        timestamp=0 if envelope.time is msgspec.UNSET else parse_time(bytes(envelope.time)),
+        host=envelope.host or query.get("host", ""),
+        service=declared["service"],
+        attributes=attributes or None,
+    )
+    decoded.systems.append(declared["system"])
+    decoded.environments.append(declared["environment"])
+    decoded.formats.append(declared_format(sourcetype))
+
+
+def _text_of(event: msgspec.Raw | msgspec.UnsetType) -> str:
+    if event is msgspec.UNSET or event == b"null":
+        raise _InvalidError("Event field is required", 12)
+    raw = bytes(event)
+    text: str = msgspec.json.decode(raw) if raw[:1] == b'"' else raw.decode()
+    if not text or text.isspace():
+        raise _InvalidError("Event field cannot be blank", 13)
+    return text
+
+
+def parse_time(raw: bytes) -> int:
+    """Returns nanoseconds since 1970 of an epoch time (integer, decimal or either as a string); raises on others.
+
+    Seconds by Splunk's definition; a magnitude that cannot be seconds is taken as milli-, micro- or nanoseconds,
+    as other collectors do.
+    """
+    match = _TIME.fullmatch(raw)
+    if match is None:
+        try:
+            number = float(raw.strip(b'" '))
+        except ValueError:
+            raise _InvalidError("Invalid data format", 6) from None
+        if not 0 <= number < 1e11:
+            raise _InvalidError("Invalid data format", 6)
+        return int(number * 1_000_000) * 1_000
+    whole, fraction = int(match[1]), (match[2] or b"").ljust(9, b"0")
+    if whole < 100_000_000_000:
+        return whole * 1_000_000_000 + int(fraction)
+    if whole < 100_000_000_000_000:
+        return whole * 1_000_000 + int(fraction[:6])
+    if whole < 100_000_000_000_000_000:
+        return whole * 1_000 + int(fraction[:3])
+    return min(whole, 2**63 - 1)

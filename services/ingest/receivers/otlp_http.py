@@ -1,0 +1,88 @@
+"""OTLP/HTTP logs: POST /v1/logs, protobuf. Source: OTLP specification (reference wire-formats §2)."""
+
+from __future__ import annotations
+
+from google.protobuf.message import DecodeError
+from google.rpc.status_pb2 import Status
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest, ExportLogsServiceResponse
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from kit.errors import ElisError, InvalidArgument, PermissionDenied, Unauthenticated, Unavailable
+from services.ingest.intake import Intake
+from services.ingest.receivers.bodies import BodyTooLarge, UnsupportedEncoding, admitted_size, read_body
+from services.ingest.receivers.hec import parse_authorization
+from services.ingest.receivers.otlp import DEFAULT_SYSTEM, batch_of
+from services.ingest.settings import IngestSettings
+from services.ingest.tokens import Agent, TokenBook, TokenState
+
+PROTOBUF = "application/x-protobuf"
+_STATUS: tuple[tuple[type[ElisError], int], ...] = (
+    (BodyTooLarge, 413),
+    (UnsupportedEncoding, 415),
+    (InvalidArgument, 400),
+    (Unauthenticated, 401),
+    (PermissionDenied, 403),
+    (Unavailable, 503),  # the only one here that an exporter retries
+)
+
+
+class OtlpHttpReceiver:
+    """Serves /v1/logs."""
+
+    def __init__(self, settings: IngestSettings, intake: Intake, tokens: TokenBook) -> None:
+        self._limit = settings.max_body_bytes
+        self._intake = intake
+        self._tokens = tokens
+
+    def routes(self) -> list[Route]:
+        """Returns the routes of this receiver."""
+        return [Route("/v1/logs", self.export_logs, methods=["POST"])]
+
+    async def export_logs(self, request: Request) -> Response:
+        """Takes an export request; the reply follows the commit."""
+        try:
+            agent = await authenticate(request.headers.get("authorization"), self._tokens)
+            content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+            if content_type != PROTOBUF:
+                raise UnsupportedEncoding(f"the content type {content_type[:60]!r} is not supported; use {PROTOBUF}")
+            with self._intake.admit(admitted_size(request, self._limit)):
+                body = await read_body(request, self._limit)
+                try:
+                    export = ExportLogsServiceRequest.FromString(body)
+                except DecodeError:
+                    raise InvalidArgument("the body is not an ExportLogsServiceRequest") from None
+                batch, environments = batch_of(export, agent)
+                client = request.client.host if request.client else ""
+                outcome = await self._intake.take(
+                    batch,
+                    agent,
+                    default_system=DEFAULT_SYSTEM,
+                    environments=environments,
+                    sender=f"{client} {request.headers.get('user-agent', '')}"[:200],
+                )
+        except ElisError as error:
+            return _refuse(error)
+        response = ExportLogsServiceResponse()
+        if outcome.rejected:
+            response.partial_success.rejected_log_records = outcome.rejected
+            response.partial_success.error_message = "records larger than the limit were kept as rejected events"
+        return Response(response.SerializeToString(), media_type=PROTOBUF)
+
+
+async def authenticate(header: str | None, tokens: TokenBook) -> Agent:
+    """Returns the agent of an Authorization header (Bearer, or Basic with the token as password)."""
+    token = parse_authorization(header) if header else None
+    if token is None:
+        raise Unauthenticated("send the ingest token as Authorization: Bearer TOKEN")
+    state, agent = await tokens.verify(token)
+    if state is not TokenState.VALID:
+        raise PermissionDenied(f"the ingest token is {'disabled' if state is TokenState.DISABLED else 'not known'}")
+    return agent
+
+
+def _refuse(error: ElisError) -> Response:
+    status = next((status for kind, status in _STATUS if isinstance(error, kind)), 500)
+    body = Status(code=error.status.value[0], message=error.message).SerializeToString()
+    return Response(body, status, {"Retry-After": "1"} if status == 503 else None, PROTOBUF)

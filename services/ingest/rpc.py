@@ -1,0 +1,221 @@
+"""RPCs of the ingest service: messages to use cases and back."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from functools import wraps
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import asyncpg
+import orjson
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from elis.ingest.v1 import ingest_pb2 as pb
+from elis.ingest.v1 import ingest_pb2_grpc as rpc
+from kit.auth import principal, requires
+from kit.db import is_unavailable, unavailable, unit_of_work
+from kit.errors import InvalidArgument
+from kit.mapping import to_proto
+from kit.paging import clamp_page_size, decode_token, encode_token
+from services.ingest.batch import Batch
+from services.ingest.blocks import decompress_lines, get_blocks, get_events, list_blocks, newest_block_ids
+from services.ingest.formats import FORMATS
+from services.ingest.intake import Intake
+from services.ingest.models import RejectedEventRow, SourceRow
+from services.ingest.receivers.hec_events import SYSTEMS
+from services.ingest.tokens import Agent
+
+if TYPE_CHECKING:
+    from kit.interceptors import RpcContext
+
+MAX_BLOCKS = 1_000
+MAX_BLOCK_IDS = 64
+MAX_EVENT_IDS = 500
+MAX_RECORDS = 10_000
+MAX_RECENT = 200
+RECENT_BLOCKS = 200
+DEFAULT_FEED_BYTES = 8 * 1024 * 1024
+DEFAULT_SYSTEM = "application"
+
+MethodT = TypeVar("MethodT", bound=Callable[..., Awaitable[Any]])
+
+
+def _reads_database(method: MethodT) -> MethodT:
+    """Tells the caller `Unavailable` when PostgreSQL is away, instead of an internal error."""
+
+    @wraps(method)
+    async def serve(*arguments: Any) -> Any:
+        try:
+            return await method(*arguments)
+        except Exception as error:
+            if is_unavailable(error):
+                raise unavailable(error) from error
+            raise
+
+    return serve  # type: ignore[return-value]
+
+
+class IngestServicer(rpc.IngestServiceServicer):
+    """Takes events in and hands blocks out."""
+
+    def __init__(self, intake: Intake, pool: asyncpg.Pool[Any], engine: AsyncEngine) -> None:
+        self._intake = intake
+        self._pool = pool
+        self._engine = engine
+
+    @requires("events:write")
+    async def IngestEvents(self, request: pb.IngestEventsRequest, _: RpcContext) -> pb.IngestEventsResponse:
+        """Stores records; the reply follows the commit."""
+        _check_ingest(request)
+        batch = Batch()
+        for number, record in enumerate(request.records):
+            batch.append(
+                record.body,
+                source=request.source,
+                timestamp=record.time_unix_nano,
+                severity_number=record.severity_number,
+                severity_text=record.severity_text,
+                host=record.host,
+                service=record.service,
+                attributes=_attributes_of(record, number),
+                trace_id=record.trace_id.lower(),
+                span_id=record.span_id.lower(),
+            )
+        caller = principal()
+        rows = len(batch)
+        with self._intake.admit(request.ByteSize()):
+            outcome = await self._intake.take(
+                batch,
+                Agent(caller.subject, caller.name, ""),
+                default_system=DEFAULT_SYSTEM,
+                systems=[request.system] * rows,
+                environments=[request.environment] * rows,
+                formats=[request.format] * rows if request.format else None,
+                idempotency_key=request.idempotency_key,
+                sender=f"graphql {caller.name}",
+            )
+        return pb.IngestEventsResponse(accepted=outcome.accepted, duplicates=outcome.duplicates, rejected=outcome.rejected)
+
+    @requires("blocks:read")
+    @_reads_database
+    async def ListBlocks(self, request: pb.ListBlocksRequest, _: RpcContext) -> pb.ListBlocksResponse:
+        """The feed of blocks in commit order."""
+        blocks, following = await list_blocks(
+            self._pool,
+            request.after,
+            limit=clamp_page_size(request.limit, default=100, largest=MAX_BLOCKS),
+            with_lines=request.with_lines,
+            with_summary=request.with_summary,
+            max_bytes=request.max_bytes or DEFAULT_FEED_BYTES,
+        )
+        return pb.ListBlocksResponse(blocks=blocks, next=following)
+
+    @requires("blocks:read")
+    @_reads_database
+    async def GetBlocks(self, request: pb.GetBlocksRequest, _: RpcContext) -> pb.GetBlocksResponse:
+        """Blocks by id; unknown ids are left out."""
+        _check_count(len(request.ids), MAX_BLOCK_IDS, "block ids")
+        blocks = await get_blocks(self._pool, _signed(request.ids), with_lines=request.with_lines, with_summary=request.with_summary)
+        return pb.GetBlocksResponse(blocks=blocks)
+
+    @requires("events:read")
+    @_reads_database
+    async def GetEvents(self, request: pb.GetEventsRequest, _: RpcContext) -> pb.GetEventsResponse:
+        """Events by id, from the truth."""
+        _check_count(len(request.ids), MAX_EVENT_IDS, "event ids")
+        return pb.GetEventsResponse(lines=await get_events(self._pool, list(request.ids)))
+
+    @requires("events:read")
+    @_reads_database
+    async def RecentEvents(self, request: pb.RecentEventsRequest, _: RpcContext) -> pb.RecentEventsResponse:
+        """The newest events by scanning the newest blocks: works without search."""
+        limit = clamp_page_size(request.limit, default=50, largest=MAX_RECENT)
+        ids = await newest_block_ids(self._pool, RECENT_BLOCKS)
+        matching: list[tuple[int, int, bytes]] = []
+        for start in range(0, len(ids), 16):
+            for block in await get_blocks(self._pool, ids[start : start + 16], with_lines=True, with_summary=False):
+                for line in decompress_lines(block.lines).splitlines():
+                    event = orjson.loads(line)
+                    if (not request.source or event["source"] == request.source) and event["severity_number"] >= request.min_severity:
+                        matching.append((event["timestamp"], event["event_id"], line))
+            if len(matching) >= limit:
+                break
+        matching.sort(reverse=True)
+        return pb.RecentEventsResponse(lines=[line for _, _, line in matching[:limit]])
+
+    @requires("sources:read")
+    @_reads_database
+    async def ListSources(self, request: pb.ListSourcesRequest, _: RpcContext) -> pb.ListSourcesResponse:
+        """Sources in order of name."""
+        size = clamp_page_size(request.page_size)
+        query = select(SourceRow).order_by(SourceRow.name).limit(size + 1)
+        after = decode_token(request.page_token, str)
+        if after is not None:
+            query = query.where(SourceRow.name > after[0])
+        async with unit_of_work(self._engine) as session:
+            rows = list(await session.scalars(query))
+        page = rows[:size]
+        return pb.ListSourcesResponse(
+            sources=[to_proto(pb.Source, row) for row in page],
+            next_page_token=encode_token(page[-1].name) if len(rows) > size else "",
+        )
+
+    @requires("rejected:read")
+    @_reads_database
+    async def ListRejectedEvents(self, request: pb.ListRejectedEventsRequest, _: RpcContext) -> pb.ListRejectedEventsResponse:
+        """Rejected events, newest first."""
+        size = clamp_page_size(request.page_size)
+        query = select(RejectedEventRow).order_by(RejectedEventRow.number.desc()).limit(size + 1)
+        after = decode_token(request.page_token, int)
+        if after is not None:
+            query = query.where(RejectedEventRow.number < after[0])
+        if request.source:
+            query = query.where(RejectedEventRow.source == request.source)
+        async with unit_of_work(self._engine) as session:
+            rows = list(await session.scalars(query))
+        page = rows[:size]
+        return pb.ListRejectedEventsResponse(
+            events=[to_proto(pb.RejectedEvent, row, retryable=False, first_seen_at=row.rejected_at, last_seen_at=row.rejected_at, count=1) for row in page],
+            next_page_token=encode_token(page[-1].number) if len(rows) > size else "",
+        )
+
+
+def _check_ingest(request: pb.IngestEventsRequest) -> None:
+    if not 1 <= len(request.source) <= 200:
+        raise InvalidArgument("a source has a name of 1 to 200 characters", source=request.source[:200])
+    if request.system and request.system not in SYSTEMS:
+        raise InvalidArgument(f"there is no system {request.system!r}; choose one of {', '.join(sorted(SYSTEMS))}")
+    if request.format and request.format not in FORMATS:
+        raise InvalidArgument(f"there is no format {request.format!r}; choose one of {', '.join(FORMATS)}")
+    _check_count(len(request.records), MAX_RECORDS, "records")
+    for number, record in enumerate(request.records):
+        if not 0 <= record.severity_number <= 24:
+            raise InvalidArgument(f"record {number}: a severity number is 0 to 24, not {record.severity_number}")
+        if record.time_unix_nano >= 2**63:
+            raise InvalidArgument(f"record {number}: the time {record.time_unix_nano} is out of range")
+        for name, text, length in (("trace", record.trace_id, 32), ("span", record.span_id, 16)):
+            if text and not (len(text) == length and all(digit in "0123456789abcdefABCDEF" for digit in text)):
+                raise InvalidArgument(f"record {number}: a {name} id has {length} hexadecimal digits, not {text[:64]!r}")
+
+
+def _attributes_of(record: pb.Record, number: int) -> dict[str, Any] | None:
+    if not record.attributes_json:
+        return None
+    try:
+        attributes = orjson.loads(record.attributes_json)
+    except orjson.JSONDecodeError:
+        attributes = None
+    if not isinstance(attributes, dict):
+        raise InvalidArgument(f"record {number}: the attributes are not a JSON object")
+    return attributes
+
+
+def _check_count(count: int, largest: int, what: str) -> None:
+    if not 1 <= count <= largest:
+        raise InvalidArgument(f"give 1 to {largest} {what}, not {count}")
+
+
+def _signed(ids: Any) -> list[int]:
+    """Returns the ids that PostgreSQL can hold; no block has another one."""
+    return [number for number in ids if number < 2**63]

@@ -1,0 +1,144 @@
+"""Sources: who sends, what kind of system it is, and which format its text has."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, tzinfo
+from typing import Any
+
+import asyncpg
+import structlog
+
+from services.ingest.formats import FORMATS, detect_format
+from services.ingest.rejections import storable
+
+log = structlog.get_logger()
+
+DEFAULT_ENVIRONMENT = "production"
+
+_UPSERT = """
+INSERT INTO ingest.sources AS s (name, system, environment, format, detected_by, confidence, events, rejected)
+SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::float8[], $7::bigint[], $8::bigint[])
+ON CONFLICT (name) DO UPDATE SET
+    system = excluded.system, environment = excluded.environment, format = excluded.format,
+    detected_by = excluded.detected_by, confidence = excluded.confidence,
+    events = s.events + excluded.events, rejected = s.rejected + excluded.rejected,
+    last_seen_at = CASE WHEN excluded.events + excluded.rejected > 0 THEN now() ELSE s.last_seen_at END
+"""
+
+
+@dataclass(slots=True)
+class SourceState:
+    """What is known of a source; shared by everything that handles its events."""
+
+    name: str
+    system: str
+    environment: str
+    format: str = ""
+    """Name in FORMATS; empty until text was seen."""
+    detected_by: str = ""
+    """declared, detected, or empty."""
+    confidence: float = 0.0
+    sampled: int = 0
+    """Lines that the detection has seen."""
+    zone: tzinfo = UTC
+    system_declared: bool = False
+    """Whether the sender said what system it is; else the format may."""
+    changed: bool = True
+    events: int = 0
+    """Events since the last flush."""
+    rejected: int = 0
+
+
+class SourceBook:
+    """The sources of this process, kept in step with the table of sources.
+
+    Detection is sticky: after SAMPLE_LINES lines a source keeps its format until it is declared another.
+    Counts are flushed once a second and may miss what a killed process had not flushed; the exact ones are
+    statistics, which come from the blocks.
+    """
+
+    SAMPLE_LINES = 50
+    MAX_SOURCES = 50_000
+
+    def __init__(self, pool: asyncpg.Pool[Any]) -> None:
+        self._pool = pool
+        self._states: dict[str, SourceState] = {}
+
+    async def load(self) -> None:
+        """Reads the known sources."""
+        rows = await self._pool.fetch("SELECT name, system, environment, format, detected_by, confidence FROM ingest.sources LIMIT $1", self.MAX_SOURCES)
+        for row in rows:
+            known = row["format"] in FORMATS
+            self._states[row["name"]] = SourceState(
+                name=row["name"],
+                system=row["system"],
+                environment=row["environment"],
+                format=row["format"] if known else "",
+                detected_by=row["detected_by"] if known else "",
+                confidence=row["confidence"],
+                sampled=self.SAMPLE_LINES if known else 0,
+                changed=False,
+            )
+
+    def state(self, name: str) -> SourceState:
+        """Returns a source that was registered."""
+        return self._states[name]
+
+    def register(self, name: str, *, system: str, default_system: str, environment: str = "") -> SourceState:
+        """Returns the source, making it when it is new. `system` and `environment` are what the sender says; a
+        source that nobody declared anything about gets `default_system`."""
+        state = self._states.get(name)
+        if state is None:
+            if len(self._states) >= self.MAX_SOURCES:
+                self._drop_idle()
+            state = self._states[name] = SourceState(name, system or default_system, environment or DEFAULT_ENVIRONMENT)
+        if system:
+            state.system_declared = True
+            if system != state.system:
+                state.system, state.changed = system, True
+        if environment and environment != state.environment:
+            state.environment, state.changed = environment, True
+        return state
+
+    def choose_format(self, name: str, declared: str, bodies: Sequence[str]) -> SourceState:
+        """Settles the format of a source from a declaration or from its text; returns its state."""
+        state = self._states[name]
+        if declared:
+            if state.detected_by != "declared" or state.format != declared:
+                state.format, state.detected_by, state.confidence, state.changed = declared, "declared", 1.0, True
+        elif state.detected_by != "declared" and (not state.format or state.sampled < self.SAMPLE_LINES):
+            found, confidence = detect_format(bodies)
+            if not state.format or confidence >= state.confidence:
+                state.format, state.detected_by, state.confidence, state.changed = found.name, "detected", confidence, True
+            state.sampled += len(bodies)
+        implied = FORMATS[state.format].system
+        if implied and not state.system_declared and implied != state.system:
+            state.system, state.changed = implied, True
+        return state
+
+    async def flush(self) -> None:
+        """Writes new and changed sources and the counts since the last flush; raises asyncpg's errors."""
+        pending = [state for state in self._states.values() if state.changed or state.events or state.rejected]
+        if not pending:
+            return
+        rows = sorted((storable(s.name), s.system, s.environment, s.format, s.detected_by, s.confidence, s.events, s.rejected) for s in pending)
+        counted = [(state, state.events, state.rejected) for state in pending]
+        for state in pending:
+            state.changed = False
+        try:
+            await self._pool.execute(_UPSERT, *map(list, zip(*rows, strict=True)))
+        except BaseException:
+            for state in pending:
+                state.changed = True
+            raise
+        for state, events, rejected in counted:
+            state.events -= events
+            state.rejected -= rejected
+
+    def _drop_idle(self) -> None:
+        idle = [name for name, state in self._states.items() if not (state.changed or state.events or state.rejected)]
+        log.warning("too many sources in memory", sources=len(self._states), dropped=len(idle))
+        for name in idle:
+            del self._states[name]

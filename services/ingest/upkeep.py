@@ -1,0 +1,61 @@
+"""Work on the side: counts of sources are written, expired request digests are forgotten."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import asyncpg
+import structlog
+
+from kit.db import is_unavailable
+from services.ingest.sources import SourceBook
+
+log = structlog.get_logger()
+
+FLUSH_SECONDS = 1.0
+FORGET_SECONDS = 60.0
+FORGET_BATCH = 10_000
+
+
+class Upkeep:
+    """Runs beside the receivers; what fails because PostgreSQL is away is done at the next turn."""
+
+    def __init__(self, pool: asyncpg.Pool[Any], sources: SourceBook) -> None:
+        self._pool = pool
+        self._sources = sources
+
+    async def run(self) -> None:
+        """Works for ever; the last flush happens when it is cancelled."""
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._repeat(self._sources.flush, FLUSH_SECONDS))
+                group.create_task(self._repeat(self.forget_digests, FORGET_SECONDS))
+        finally:
+            await self._attempt(self._sources.flush)
+
+    async def forget_digests(self) -> None:
+        """Deletes expired request digests, a bounded number at a time."""
+        while True:
+            status = await self._pool.execute(
+                """
+                DELETE FROM ingest.request_digests WHERE digest IN
+                    (SELECT digest FROM ingest.request_digests WHERE expires_at <= now() LIMIT $1 FOR UPDATE SKIP LOCKED)
+                """,
+                FORGET_BATCH,
+            )
+            if int(status.rpartition(" ")[2]) < FORGET_BATCH:
+                return
+
+    async def _repeat(self, work: Any, seconds: float) -> None:
+        while True:
+            await asyncio.sleep(seconds)
+            await self._attempt(work)
+
+    async def _attempt(self, work: Any) -> None:
+        try:
+            await work()
+        except Exception as error:
+            if not is_unavailable(error):
+                raise
+            log.warning("upkeep put off", work=work.__name__, reason=repr(error))
