@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from datetime import tzinfo
 from typing import Protocol
@@ -40,3 +41,23 @@ class Format(Protocol):
         Returns the number of rows that matched.
         """
         ...
+
+
+def single_lines(lines: Iterable[str]) -> list[str]:
+    """Returns the lines that are not blank, without their line ends: the records of a single-line format."""
+    return [line.rstrip("\r\n") for line in lines if line and not line.isspace()]
+
+
+def matching_share(lines: Sequence[str], pattern: re.Pattern[str]) -> float:
+    """Returns the share of the non-blank lines at whose start `pattern` matches, 0 to 1."""
+    filled = [line for line in lines if line and not line.isspace()]
+    if not filled:
+        return 0.0
+    match = pattern.match
+    return sum(1 for line in filled if match(line)) / len(filled)
+
+
+def add_attributes(batch: Batch, row: int, found: dict[str, object]) -> None:
+    """Adds attributes that a format found; what the sender set itself under the same name stays."""
+    present = batch.attributes[row]
+    batch.attributes[row] = {**found, **present} if present else found or present

@@ -1,0 +1,257 @@
+"""Named fields (of JSON, logfmt, key=value) onto columns: one table of the names that loggers give to the same things."""
+
+from __future__ import annotations
+
+import re
+from datetime import tzinfo
+from typing import Any, Final
+
+import orjson
+
+from services.ingest import severity
+from services.ingest.batch import Batch
+from services.ingest.timestamps import epoch_nanos, parse_timestamp
+
+_NAMES: Final[dict[str, tuple[str, ...]]] = {
+    # In order of preference: the first name that a record has gives the column.
+    "message": (
+        "message",
+        "msg",
+        "@m",
+        "body",
+        "short_message",
+        "textpayload",
+        "event.original",
+        "event",
+        "log",
+        "text",
+        "@mt",
+    ),
+    "severity": (
+        "severity_text",
+        "severitytext",
+        "log.level",
+        "level",
+        "severity",
+        "loglevel",
+        "log_level",
+        "levelname",
+        "lvl",
+        "@l",
+        "priority",
+    ),
+    "severity_number": ("severity_number", "severitynumber"),
+    "timestamp": (
+        "timeunixnano",
+        "time_unix_nano",
+        "@timestamp",
+        "timestamp",
+        "_time",
+        "time",
+        "ts",
+        "@t",
+        "datetime",
+        "date",
+        "eventtime",
+        "asctime",
+        "timemillis",
+        "instant",
+        "__realtime_timestamp",
+        "observedtimeunixnano",
+    ),
+    "host": ("host.name", "host.hostname", "hostname", "host", "_hostname", "saphost", "computer", "machine", "node"),
+    "service": (
+        "service.name",
+        "service",
+        "service_name",
+        "servicename",
+        "app",
+        "app_name",
+        "appname",
+        "application",
+        "syslog_identifier",
+        "logger_name",
+        "logger",
+        "log.logger",
+    ),
+    "trace_id": ("trace_id", "traceid", "trace.id", "dd.trace_id", "otel.trace_id", "traceparent"),
+    "span_id": ("span_id", "spanid", "span.id", "dd.span_id", "otel.span_id"),
+}
+
+_ROLES: Final[dict[str, tuple[str, int]]] = {name: (column, rank) for column, names in _NAMES.items() for rank, name in enumerate(names)}
+_PARENTS: Final = frozenset(name.partition(".")[0] for name in _ROLES if "." in name)
+
+_TRACE = re.compile(r"(?:[0-9a-f]{2}-)?([0-9a-f]{32})(?:-([0-9a-f]{16})-[0-9a-f]{2})?")
+_SPAN = re.compile(r"[0-9a-f]{16}")
+
+
+def spread_fields(batch: Batch, row: int, fields: dict[str, Any], zone: tzinfo) -> None:
+    """Moves the fields that mean a column into row `row`; the rest become attributes. `fields` is used up.
+
+    A field whose column the sender has filled already, or whose value is not understood, stays an attribute.
+    The body becomes the message; without a message it stays the original text.
+    """
+    _unwrap_otel(fields)
+    chosen: dict[str, tuple[int, str, str]] = {}  # column -> rank, key, key in the nested object
+    roles = _ROLES
+    for key, value in fields.items():
+        lower = key.lower()
+        role = roles.get(lower)
+        if lower in _PARENTS and type(value) is dict:
+            for inner in value:
+                nested = roles.get(f"{lower}.{inner.lower()}")
+                if nested is not None and (nested[0] not in chosen or nested[1] < chosen[nested[0]][0]):
+                    chosen[nested[0]] = (nested[1], key, inner)
+            continue
+        if role is not None and (role[0] not in chosen or role[1] < chosen[role[0]][0]):
+            chosen[role[0]] = (role[1], key, "")
+    for column, setter in _SETTERS.items():
+        if column not in chosen:
+            continue
+        _, key, inner = chosen[column]
+        value = fields[key][inner] if inner else fields[key]
+        if setter(batch, row, (inner or key).lower(), value, zone):
+            if inner:
+                del fields[key][inner]
+                if not fields[key]:
+                    del fields[key]
+            else:
+                del fields[key]
+    present = batch.attributes[row]
+    if fields or present:
+        batch.attributes[row] = {**fields, **present} if present else fields
+
+
+def typed_value(text: str) -> Any:
+    """Returns the number that a bare value of key=value text writes, else the text. Leading zeros make it an id."""
+    if text[:1] in "-0123456789" and _NUMBER.fullmatch(text):
+        return float(text) if "." in text else int(text)
+    return text
+
+
+_NUMBER = re.compile(r"-?(?:0|[1-9]\d{0,14})(?:\.\d{1,9})?", re.ASCII)
+
+
+def _unwrap_otel(fields: dict[str, Any]) -> None:
+    """Lifts `attributes` and `resource` of an OpenTelemetry-shaped record to the top; names already there win."""
+    if "body" not in fields and "Body" not in fields and "severityText" not in fields and "severityNumber" not in fields:
+        return
+    for holder in ("attributes", "Attributes", "resource", "Resource"):
+        inner = fields.get(holder)
+        if holder in ("resource", "Resource") and type(inner) is dict and "attributes" in inner:
+            inner = inner["attributes"]
+        if type(inner) is list:
+            inner = _key_values(inner)
+        if type(inner) is dict:
+            del fields[holder]
+            for key, value in inner.items():
+                fields.setdefault(key, value)
+
+
+def _key_values(pairs: list[Any]) -> dict[str, Any] | None:
+    """Turns OTLP's `[{"key": …, "value": {"stringValue": …}}]` into a plain object; None when it is something else."""
+    plain: dict[str, Any] = {}
+    for pair in pairs:
+        if type(pair) is not dict or not isinstance(pair.get("key"), str):
+            return None
+        plain[pair["key"]] = _any_value(pair.get("value"))
+    return plain
+
+
+def _any_value(value: Any) -> Any:
+    """Unwraps an OTLP AnyValue of scalar kind."""
+    if type(value) is dict and len(value) == 1:
+        ((kind, inner),) = value.items()
+        if kind in ("stringValue", "boolValue", "doubleValue"):
+            return inner
+        if kind == "intValue":
+            return int(inner) if isinstance(inner, str) and inner.lstrip("-").isdigit() else inner
+    return value
+
+
+def _set_message(batch: Batch, row: int, key: str, value: Any, _: tzinfo) -> bool:
+    if key == "body":
+        value = _any_value(value)
+    if isinstance(value, str):
+        if not value or value.isspace():
+            return False
+        batch.body[row] = value
+        return True
+    if key in ("body", "message") and isinstance(value, (dict, list)):
+        batch.body[row] = orjson.dumps(value).decode()
+        return True
+    return False
+
+
+def _set_severity_number(batch: Batch, row: int, _: str, value: Any, __: tzinfo) -> bool:
+    if batch.severity_number[row] or not isinstance(value, int) or not 1 <= value <= 24:
+        return False
+    batch.severity_number[row] = value
+    return True
+
+
+def _set_severity(batch: Batch, row: int, _: str, value: Any, __: tzinfo) -> bool:
+    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) <= 2:
+        value = int(value)
+    if isinstance(value, str) and value and not batch.severity_text[row]:
+        batch.severity_text[row] = value
+        if not batch.severity_number[row]:
+            batch.severity_number[row] = severity.severity_of_word(value)
+        return True
+    if isinstance(value, int) and not isinstance(value, bool) and not batch.severity_number[row]:
+        batch.severity_number[row] = severity.severity_of_number(value)
+        return batch.severity_number[row] > 0
+    return False
+
+
+def _set_timestamp(batch: Batch, row: int, _: str, value: Any, zone: tzinfo) -> bool:
+    if batch.timestamp[row]:
+        return False
+    nanos = parse_timestamp(value, zone) if isinstance(value, str) else epoch_nanos(value)
+    batch.timestamp[row] = nanos
+    return nanos > 0
+
+
+def _set_host(batch: Batch, row: int, _: str, value: Any, __: tzinfo) -> bool:
+    if batch.host[row] or not isinstance(value, str):
+        return False
+    batch.host[row] = value
+    return True
+
+
+def _set_service(batch: Batch, row: int, _: str, value: Any, __: tzinfo) -> bool:
+    if batch.service[row] or not isinstance(value, str):
+        return False
+    batch.service[row] = value
+    return True
+
+
+def _set_trace(batch: Batch, row: int, _: str, value: Any, __: tzinfo) -> bool:
+    if batch.trace_id[row] or not isinstance(value, str):
+        return False
+    match = _TRACE.fullmatch(value.lower()) or _TRACE.fullmatch(value.lower().replace("-", ""))
+    if match is None or match.group(1) == "0" * 32:
+        return False
+    batch.trace_id[row] = match.group(1)
+    if match.group(2) and not batch.span_id[row]:
+        batch.span_id[row] = match.group(2)
+    return True
+
+
+def _set_span(batch: Batch, row: int, _: str, value: Any, __: tzinfo) -> bool:
+    if batch.span_id[row] or not isinstance(value, str) or _SPAN.fullmatch(value.lower()) is None or value == "0" * 16:
+        return False
+    batch.span_id[row] = value.lower()
+    return True
+
+
+_SETTERS: Final = {
+    "message": _set_message,
+    "severity_number": _set_severity_number,
+    "severity": _set_severity,
+    "timestamp": _set_timestamp,
+    "host": _set_host,
+    "service": _set_service,
+    "trace_id": _set_trace,
+    "span_id": _set_span,
+}

@@ -1,0 +1,82 @@
+"""Splunk's key=value: a stamp, then pairs split by semicolons, commas or blanks, values quoted or not."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from datetime import tzinfo
+from typing import Any
+
+from services.ingest.batch import Batch
+from services.ingest.formats.base import single_lines
+from services.ingest.formats.fields import spread_fields, typed_value
+from services.ingest.formats.logfmt import unescape
+from services.ingest.timestamps import LAYOUTS, parse_timestamp
+
+_STAMP = "|".join(LAYOUTS[name].embedded for name in ("iso", "slash", "clf", "ctime", "dotted", "epoch"))
+_KEY = r"[A-Za-z_][\w.:-]*"
+_HEAD = re.compile(rf"\[?(?P<stamp>{_STAMP})\]?[,;|]?\s+(?:-\s+)?(?={_KEY}=)", re.ASCII)
+_QUOTED = r'"(?:[^"\\]|\\.)*"'
+_SEMICOLON = re.compile(rf"\s*({_KEY})=(?:({_QUOTED})|([^;]*))(?:;|$)")
+_BLANK = re.compile(rf"[\s,]*({_KEY})=(?:({_QUOTED})|([^\s,\"]*))(?=[\s,]|$)")
+
+
+class KeyValue:
+    """An optional stamp and then `key=value` pairs that fill the line."""
+
+    name = "key_value"
+    system = "splunk"
+
+    def detect(self, lines: Sequence[str]) -> float:
+        """Returns the share of lines that open with (a stamp and) pairs."""
+        filled = [line for line in lines if line and not line.isspace()]
+        if not filled:
+            return 0.0
+        heads = [_HEAD.match(line) for line in filled]
+        pairs = sum(1 for line, head in zip(filled, heads, strict=True) if len(read_pairs(line.strip(), head.end() if head else 0)) > 1)
+        return pairs / len(filled) * (0.92 if sum(1 for head in heads if head) > len(filled) / 2 else 0.85)
+
+    def split(self, lines: Iterable[str]) -> list[str]:
+        """Returns one record for each line that is not blank."""
+        return single_lines(lines)
+
+    def parse(self, batch: Batch, rows: Sequence[int], zone: tzinfo) -> int:
+        """Spreads stamp and pairs over the columns and attributes; the body stays the line unless a pair is its message."""
+        matched = 0
+        for row in rows:
+            body = batch.body[row]
+            head = _HEAD.match(body)
+            start = head.end() if head else 0
+            fields = read_pairs(body, start)
+            if len(fields) < 2:
+                continue
+            if head and not batch.timestamp[row]:
+                batch.timestamp[row] = parse_timestamp(head["stamp"], zone)
+            if "saphost" in fields:
+                _name_sap_instance(fields)
+            spread_fields(batch, row, fields, zone)
+            matched += 1
+        return matched
+
+
+def read_pairs(text: str, start: int) -> dict[str, Any]:
+    """Returns the pairs that fill `text` from `start`, or {} when they do not reach the end."""
+    for pattern in (_SEMICOLON, _BLANK) if ";" in text else (_BLANK,):
+        fields: dict[str, Any] = {}
+        position = start
+        while (pair := pattern.match(text, position)) is not None:
+            key, quoted, bare = pair.groups()
+            fields[key] = unescape(quoted[1:-1]) if quoted else typed_value(bare.strip())
+            position = pair.end()
+        if fields and not text[position:].strip(" \t,;"):
+            return fields
+    return {}
+
+
+def _name_sap_instance(fields: dict[str, Any]) -> None:
+    """Gives the names of the SAP export (`saphost`, `sysname`, `sysnr`) their ELIS names."""
+    sid, number = fields.pop("sysname", None), fields.pop("sysnr", None)
+    if sid is not None:
+        fields["sap.sid"] = str(sid)
+    if sid is not None and number is not None:
+        fields["sap.instance"] = f"{fields['saphost']}_{sid}_{str(number).zfill(2)}"

@@ -1,0 +1,53 @@
+"""logfmt: `time=… level=info msg="order placed" order_id=17`, as Go services and Heroku write it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from datetime import tzinfo
+from typing import Any
+
+from services.ingest.batch import Batch
+from services.ingest.formats.base import single_lines
+from services.ingest.formats.fields import spread_fields, typed_value
+
+_PAIR = r'[A-Za-z_@][\w.@/-]*=(?:"(?:[^"\\]|\\.)*"|[^\s"]*)'
+_LINE = re.compile(rf"\s*{_PAIR}(?:\s+(?:{_PAIR}|[A-Za-z_][\w.-]*(?=\s|$)))+\s*$")
+_FIELD = re.compile(r'([A-Za-z_@][\w.@/-]*)=(?:"((?:[^"\\]|\\.)*)"|([^\s"]*))')
+_ESCAPE = re.compile(r"\\(.)")
+_ESCAPES = {"n": "\n", "t": "\t", "r": "\r"}
+
+
+class Logfmt:
+    """Lines of nothing but `key=value` pairs, at least two."""
+
+    name = "logfmt"
+    system = ""
+
+    def detect(self, lines: Sequence[str]) -> float:
+        """Returns the share of lines that are pairs from end to end."""
+        filled = [line for line in lines if line and not line.isspace()]
+        return 0.9 * sum(1 for line in filled if _LINE.match(line)) / len(filled) if filled else 0.0
+
+    def split(self, lines: Iterable[str]) -> list[str]:
+        """Returns one record for each line that is not blank."""
+        return single_lines(lines)
+
+    def parse(self, batch: Batch, rows: Sequence[int], zone: tzinfo) -> int:
+        """Spreads the pairs of each line over the columns and attributes; bare numbers become numbers."""
+        matched = 0
+        for row in rows:
+            body = batch.body[row]
+            if _LINE.match(body) is None:
+                continue
+            fields: dict[str, Any] = {}
+            for key, quoted, bare in _FIELD.findall(body):
+                fields[key] = typed_value(bare) if bare else unescape(quoted)
+            spread_fields(batch, row, fields, zone)
+            matched += 1
+        return matched
+
+
+def unescape(text: str) -> str:
+    """Resolves the backslash escapes of a quoted value."""
+    return _ESCAPE.sub(lambda match: _ESCAPES.get(match.group(1), match.group(1)), text) if "\\" in text else text

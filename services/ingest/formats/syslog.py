@@ -1,0 +1,126 @@
+"""Syslog as text: RFC 5424 with structured data, RFC 3164, and both without their PRI as files hold them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from datetime import tzinfo
+from typing import Any
+
+from services.ingest import severity
+from services.ingest.batch import Batch
+from services.ingest.formats.base import add_attributes, matching_share, single_lines
+from services.ingest.timestamps import LAYOUTS, parse_iso, parse_layout
+
+_ISO = LAYOUTS["iso"].embedded
+_BSD = LAYOUTS["syslog"]
+_RFC5424 = re.compile(
+    rf"(?:<(?P<pri>\d{{1,3}})>)?(?P<version>[1-9]\d?) (?P<stamp>{_ISO}|-) (?P<host>\S{{1,255}}) "
+    r"(?P<app>\S{1,255}) (?P<pid>\S{1,128}) (?P<msgid>\S{1,64}) "
+    r'(?P<data>-|(?:\[[^\s\]="]{1,64}(?: [^\s\]="]{1,64}="(?:[^"\\\]]|\\.)*")*\])+)(?: (?:\ufeff)?(?P<message>.*))?$',
+    re.ASCII | re.DOTALL,
+)
+_RFC3164 = re.compile(
+    rf"(?:<(?P<pri>\d{{1,3}})>)?(?:(?P<stamp>{_BSD.embedded})|(?P<iso>{_ISO})) (?P<host>(?!-+ )[\w.:@-]{{1,255}}) +"
+    r"(?P<app>[^\s:\[\]()]{1,64}|-- [^\s:\[]{1,64})(?:\((?P<module>[^)\s]{1,64})\))?(?:\[(?P<pid>[^\]\s]{1,32})\])?: ?(?P<message>.*)$",
+    re.ASCII | re.DOTALL,
+)
+# Lines of a syslog file that name no program (`-- MARK --`, repeated-message notes, boot messages).
+_UNTAGGED = re.compile(rf"(?:<(?P<pri>\d{{1,3}})>)?(?P<stamp>{_BSD.embedded}) (?P<host>[\w.:@-]{{1,255}}) +(?P<message>\S.*)$", re.ASCII | re.DOTALL)
+_DETECT = re.compile(
+    rf"<\d{{1,3}}>(?:[1-9]\d? )?(?:{_ISO}|-|{_BSD.embedded}) \S+ "
+    rf"|(?:(?:{_BSD.embedded})|{_ISO}) [\w.:@-]+ +\S{{1,64}}?(?:\[\w+\])?: "
+    rf"|{_BSD.embedded} [\w.:@-]+ +\S",
+    re.ASCII,
+)
+_ELEMENT = re.compile(r'\[([^\s\]="]+)((?: [^\s\]="]+="(?:[^"\\\]]|\\.)*")*)\]')
+_PARAMETER = re.compile(r' ([^\s\]="]+)="((?:[^"\\\]]|\\.)*)"')
+_UNESCAPE = re.compile(r'\\(["\\\]])')
+
+
+class Syslog:
+    """The lines of a syslog daemon, from the wire or from a file."""
+
+    name = "syslog"
+    system = ""
+
+    def detect(self, lines: Sequence[str]) -> float:
+        """Returns the share of lines with a PRI or with stamp, host and tag."""
+        return 0.9 * matching_share(lines, _DETECT)
+
+    def split(self, lines: Iterable[str]) -> list[str]:
+        """Returns one record for each line that is not blank."""
+        return single_lines(lines)
+
+    def parse(self, batch: Batch, rows: Sequence[int], zone: tzinfo) -> int:
+        """Moves stamp, host, program, process id, priority and structured data off the message."""
+        matched = 0
+        bodies = batch.body
+        for row in rows:
+            body = bodies[row]
+            match = _RFC3164.match(body)
+            if match is not None:
+                found = _read_tag(match)
+                service = match["app"].removeprefix("-- ")
+            elif (match := _RFC5424.match(body)) is not None:
+                found, service = _read_header(match)
+            elif (match := _UNTAGGED.match(body)) is not None:
+                found, service = {}, ""
+            else:
+                continue
+            matched += 1
+            part = match.groupdict()
+            if not batch.timestamp[row]:
+                batch.timestamp[row] = _read_stamp(part, zone)
+            if not batch.host[row] and part["host"] != "-":
+                batch.host[row] = part["host"]
+            if service and not batch.service[row]:
+                batch.service[row] = service
+            message = part["message"] or ""
+            if part["pri"] is not None and int(part["pri"]) < 192:
+                found["syslog.facility"] = int(part["pri"]) >> 3
+                if not batch.severity_number[row]:
+                    batch.severity_number[row] = severity.severity_of_priority(int(part["pri"]))
+            elif not batch.severity_number[row]:
+                batch.severity_number[row], batch.severity_text[row] = severity.leading_severity(message)
+            if message.strip():
+                bodies[row] = message
+            if found:
+                add_attributes(batch, row, found)
+        return matched
+
+
+def _read_stamp(part: dict[str, str | None], zone: tzinfo) -> int:
+    iso, stamp = part.get("iso"), part.get("stamp")
+    if iso:
+        return parse_iso(iso, zone)
+    if stamp is None or stamp == "-":
+        return 0
+    return parse_iso(stamp, zone) if "version" in part else parse_layout(stamp, _BSD, zone)
+
+
+def _read_tag(match: re.Match[str]) -> dict[str, object]:
+    """Reads `program(module)[pid]` of RFC 3164."""
+    found: dict[str, object] = {}
+    pid, module = match["pid"], match["module"]
+    if pid:
+        found["process.pid"] = int(pid) if pid.isdigit() else pid
+    if module:
+        found["syslog.module"] = module
+    return found
+
+
+def _read_header(match: re.Match[str]) -> tuple[dict[str, object], str]:
+    """Reads process id, message id and structured data of RFC 5424; returns attributes and service."""
+    found: dict[str, object] = {}
+    pid, msgid, data = match["pid"], match["msgid"], match["data"]
+    if pid != "-":
+        found["process.pid"] = int(pid) if pid.isdigit() and len(pid) < 16 else pid
+    if msgid != "-":
+        found["syslog.msgid"] = msgid
+    if data != "-":
+        elements: dict[str, Any] = {}
+        for name, parameters in _ELEMENT.findall(data):
+            elements[name] = {key: _UNESCAPE.sub(r"\1", value) for key, value in _PARAMETER.findall(parameters)}
+        found["syslog.structured_data"] = elements
+    return found, "" if match["app"] == "-" else match["app"]
