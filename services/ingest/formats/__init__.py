@@ -7,10 +7,15 @@ from typing import Final
 
 from services.ingest.formats.access_log import AccessLog
 from services.ingest.formats.base import Format
+from services.ingest.formats.hana_trace import HanaTrace
 from services.ingest.formats.json_lines import JsonLines
 from services.ingest.formats.key_value import KeyValue
 from services.ingest.formats.logfmt import Logfmt
 from services.ingest.formats.plain import Plain
+from services.ingest.formats.sap_audit_log import SapAuditLog
+from services.ingest.formats.sap_dev_trace import SapDevTrace
+from services.ingest.formats.sap_dump import SapDump
+from services.ingest.formats.sap_idoc import SapIdoc
 from services.ingest.formats.syslog import Syslog
 
 __all__ = ["FORMATS", "SAMPLE_LINES", "Format", "detect_format"]
@@ -20,6 +25,11 @@ _PLAIN: Final = Plain()
 FORMATS: Final[dict[str, Format]] = {
     format_.name: format_
     for format_ in (
+        SapIdoc(),
+        SapAuditLog(),
+        HanaTrace(),
+        SapDump(),
+        SapDevTrace(),
         JsonLines(),
         AccessLog(),
         Syslog(),

@@ -1,0 +1,158 @@
+"""SAP developer traces (`dev_w0`, `dev_disp`, `dev_rd` …): a stamp line holds for the lines below it.
+
+`***LOG <id>` lines are also written to the system log (SM21) under that id, which joins the two.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from datetime import tzinfo
+from typing import Final
+
+from services.ingest import severity
+from services.ingest.batch import Batch
+from services.ingest.formats.base import add_attributes, matching_share
+from services.ingest.formats.continuation import MAX_BYTES, MAX_LINES
+from services.ingest.timestamps import LAYOUTS, parse_layout
+
+_CTIME = LAYOUTS["ctime"]
+_FILE = re.compile(r'trc file: "(?P<file>[^"]+)", trc level: (?P<level>\d+)(?:, release: "(?P<release>[^"]*)")?', re.ASCII)
+_STAMP = re.compile(rf"(?:[A-Z] {{1,2}})?(?P<stamp>{_CTIME.embedded})\s*$", re.ASCII)
+_EVENT = re.compile(
+    r"(?:(?P<component>[A-Z*]) {1,2})?\*{3}\s*(?P<kind>LOG|ERROR|WARNING)\s*(?P<id>\w{3})?\s*=> (?P<message>.*?)(?: \[(?P<source>\S+)\s+(?P<line>\d+)\])?$",
+    re.DOTALL,
+)
+_LINE = re.compile(r"(?P<component>[A-Z]) {1,2}(?P<message>\S.*)$", re.DOTALL)
+_DETECT = re.compile(
+    rf'trc file: "|(?:[A-Z] {{1,2}})?{_CTIME.embedded}\s*$|(?:[A-Z*] {{1,2}})?\*{{3}}\s*(?:LOG|ERROR|WARNING)\b.*=>|[A-Z] {{1,2}}\S|\*  \S', re.ASCII
+)
+_BOXED = re.compile(r"\*  \S|\*{4,}|-{5,}$")
+
+# System log messages (SM21) that tell a failure: run-time errors, communication errors, rollbacks, and the
+# database interface (area BY, but for BYY, a reconnected work process). Others are informational.
+_LOG_ERRORS: Final = frozenset(("AB0", "AB1", "Q0I", "R68"))
+_SERVICES: Final = (("dev_w", "work_process"), ("dev_disp", "dispatcher"), ("dev_rd", "gateway"), ("dev_icm", "icm"), ("dev_ms", "message_server"))
+_WORK_PROCESS = re.compile(r"dev_w(\d+)")
+
+
+class SapDevTrace:
+    """Traces of the processes of an ABAP instance."""
+
+    name = "sap_dev_trace"
+    system = "sap"
+
+    def detect(self, lines: Sequence[str]) -> float:
+        """Returns the share of trace lines when there is a trace head, or a stamp line and a `***` line, among them."""
+        head = any(_FILE.match(line) for line in lines)
+        events = any(_EVENT.match(line) for line in lines)
+        stamps = any(_STAMP.match(line) for line in lines)
+        if not (head or events) or not (head or stamps):
+            return 0.0
+        return 0.5 + 0.48 * matching_share(lines, _DETECT)
+
+    def split(self, lines: Iterable[str]) -> list[str]:
+        """Returns one record for each line or box of lines, with the head of the file and the stamp in front of it."""
+        records: list[str] = []
+        file = stamp = ""
+        parts: list[str] = []
+        size = 0
+
+        def close() -> None:
+            if parts:
+                records.append("\n".join((*(head for head in (file, stamp) if head), *parts)))
+                parts.clear()
+
+        for raw in lines:
+            line = raw.rstrip()
+            if not line:
+                continue
+            if _FILE.match(line):
+                close()
+                file, stamp = line, ""
+                continue
+            if _STAMP.match(line):
+                close()
+                stamp = line
+                continue
+            boxed = _BOXED.match(line) is not None
+            if not parts or not (boxed or line[0] in " \t") or len(parts) >= MAX_LINES or size + len(line) > MAX_BYTES:
+                close()
+                size = 0
+            parts.append(line)
+            size += len(line) + 1
+        close()
+        return records
+
+    def parse(self, batch: Batch, rows: Sequence[int], zone: tzinfo) -> int:
+        """Takes head and stamp off each record and reads component, kind, message id and place in the source."""
+        matched = 0
+        for row in rows:
+            body = batch.body[row]
+            found: dict[str, object] = {}
+            head = _FILE.match(body)
+            if head is not None:
+                _read_file(batch, row, head, found)
+                body = body[head.end() :].partition("\n")[2]
+            first, newline, rest = body.partition("\n")
+            stamp = _STAMP.match(first)
+            if stamp is not None and newline:
+                body = rest
+                if not batch.timestamp[row]:
+                    batch.timestamp[row] = parse_layout(stamp["stamp"], _CTIME, zone)
+            event = _EVENT.match(body.partition("\n")[0])
+            if event is None and stamp is None and head is None:
+                continue
+            matched += 1
+            if not batch.service[row]:
+                batch.service[row] = "kernel"
+            batch.body[row] = _read_line(batch, row, body, event, found) or batch.body[row]
+            if found:
+                add_attributes(batch, row, found)
+        return matched
+
+
+def is_log_error(message: str) -> bool:
+    """Says whether a system log message id tells a failure."""
+    return message in _LOG_ERRORS or (message.startswith("BY") and message != "BYY")
+
+
+def _read_file(batch: Batch, row: int, head: re.Match[str], found: dict[str, object]) -> None:
+    """Reads the head of the trace file: which process writes it, at which level and release."""
+    file = head["file"]
+    found["sap.trace.file"] = file
+    if head["release"]:
+        found["sap.kernel.release"] = head["release"]
+    number = _WORK_PROCESS.match(file)
+    if number is not None:
+        found["sap.wp.no"] = int(number.group(1))
+    if not batch.service[row]:
+        batch.service[row] = next((service for prefix, service in _SERVICES if file.startswith(prefix)), "")
+
+
+def _read_line(batch: Batch, row: int, body: str, event: re.Match[str] | None, found: dict[str, object]) -> str:
+    """Reads a trace line (and the box below it); returns the message."""
+    first, newline, box = body.partition("\n")
+    if event is None:
+        if not batch.severity_number[row]:
+            batch.severity_number[row] = severity.INFO
+        line = _LINE.match(first)
+        if line is not None:
+            found["component"] = line["component"]
+            return line["message"] + newline + box
+        return body
+    kind, identifier = event["kind"], event["id"]
+    if event["component"]:
+        found["component"] = event["component"]
+    if kind == "LOG" and identifier:
+        found["sap.message.id"] = identifier
+    if event["source"]:
+        found["code.file"] = event["source"]
+        found["code.line"] = int(event["line"])
+    if not batch.severity_number[row]:
+        batch.severity_text[row] = kind
+        if kind == "LOG":
+            batch.severity_number[row] = severity.ERROR if is_log_error(identifier or "") else severity.INFO
+        else:
+            batch.severity_number[row] = severity.severity_of_word(kind)
+    return event["message"] + newline + box

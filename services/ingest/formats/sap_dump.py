@@ -1,0 +1,169 @@
+"""ABAP short dumps (ST22) as the text export writes them: header lines, then titled boxes. One dump is one event."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from datetime import tzinfo
+from typing import Final
+
+from services.ingest import severity
+from services.ingest.batch import Batch
+from services.ingest.formats.base import add_attributes
+from services.ingest.timestamps import parse_timestamp
+
+MAX_LINES: Final = 5_000
+"""Lines of one dump: list of calls, source extract and chosen variables make dumps long."""
+MAX_BYTES: Final = 1_000_000
+MAX_SECTION: Final = 4_000
+"""Characters kept of each section, from its start."""
+
+_HEADER = re.compile(
+    r"\|?\s*(?P<key>Category|Runtime Errors?|Except(?:ion|\.)|ABAP Program|Application Component|Date and Time|Short Text)\b[ .:]*(?P<value>.*?)\s*\|?\s*$"
+)
+_START = re.compile(r"\|?\s*Category\b|\|?\s*Runtime Errors?\b")
+_RULE = re.compile(r"[|\s]*-{5,}[|\s]*$")
+_TITLES: Final = {
+    "short text": "short_text",
+    "what happened?": "what_happened",
+    "what can you do?": "what_can_you_do",
+    "error analysis": "error_analysis",
+    "how to correct the error": "how_to_correct",
+    "system environment": "system_environment",
+    "user and transaction": "user_and_transaction",
+    "information on where terminated": "where_terminated",
+    "source code extract": "source_code",
+    "contents of system fields": "system_fields",
+    "active calls/events": "active_calls",
+    "active calls in sap kernel": "kernel_calls",
+    "chosen variables": "chosen_variables",
+    "missing rfc authorization": "missing_authorization",
+    "internal notes": "internal_notes",
+}
+"""Titles of the boxes, lower case, and the attribute each becomes."""
+
+_LEADER = re.compile(r"\s*(?P<key>[A-Za-z][A-Za-z ]*?)\.{2,}:?\s*\"?(?P<value>[^\"]*?)\"?\s*$")
+_LEADERS: Final = {
+    "client": "sap.client",
+    "user": "sap.user",
+    "transaction": "sap.tcode",
+    "transactions id": "sap.transaction.id",
+    "program": "sap.program",
+    "application server": "sap.application_server",
+    "sap release": "sap.release",
+    "database name": "sap.sid",
+    "kernel release": "sap.kernel.release",
+    "screen": "sap.screen",
+}
+_INCLUDE = re.compile(r"line\s+(\d+)\s+of\s+(?:the\s+)?(?:\(?[Ii]nclude\)?\s+)?program\s+\"?([\w/<>=-]+)\"?")
+
+
+class SapDump:
+    """Short dumps, one after the other."""
+
+    name = "sap_dump"
+    system = "sap"
+
+    def detect(self, lines: Sequence[str]) -> float:
+        """Returns near certainty when a runtime error and a date, in the words of the export, are among the lines."""
+        keys = {match["key"] for line in lines if (match := _HEADER.match(line))}
+        if not any(key.startswith("Runtime Error") for key in keys):
+            return 0.0
+        return 0.98 if "Date and Time" in keys else 0.6
+
+    def split(self, lines: Iterable[str]) -> list[str]:
+        """Joins everything from one header to the next."""
+        records: list[str] = []
+        parts: list[str] = []
+        keys: set[str] = set()
+        size = 0
+        for raw in lines:
+            line = raw.rstrip()
+            if not line:
+                continue
+            header = _HEADER.match(line)
+            key = header["key"] if header else ""
+            starts = bool(_START.match(line)) and (key in keys or key == "Category")
+            if parts and (starts or len(parts) >= MAX_LINES or size + len(line) > MAX_BYTES):
+                records.append("\n".join(parts))
+                parts, size, keys = [], 0, set()
+            if key:
+                keys.add(key)
+            parts.append(line)
+            size += len(line) + 1
+        if parts:
+            records.append("\n".join(parts))
+        return records
+
+    def parse(self, batch: Batch, rows: Sequence[int], zone: tzinfo) -> int:
+        """Reads header and boxes; the body becomes runtime error, short text and program."""
+        matched = 0
+        for row in rows:
+            header, sections = read_dump(batch.body[row])
+            error = header.get("Runtime Error")
+            if not error:
+                continue
+            matched += 1
+            found = _read_sections(sections)
+            program = header.get("ABAP Program") or found.get("sap.program")
+            short_text = " ".join(sections.get("short_text", "").split()) or header.get("Short Text", "")
+            found["sap.dump.runtime_error"] = error
+            for key, name in (
+                ("Category", "sap.dump.category"),
+                ("Exception", "sap.dump.exception"),
+                ("Application Component", "sap.dump.application_component"),
+                ("ABAP Program", "sap.program"),
+            ):
+                if header.get(key):
+                    found[name] = header[key]
+            if not batch.timestamp[row]:
+                batch.timestamp[row] = parse_timestamp(header.get("Date and Time", "").split(" (")[0], zone)
+            if not batch.severity_number[row]:
+                batch.severity_number[row] = severity.ERROR
+            if not batch.service[row]:
+                batch.service[row] = "abap"
+            server = found.get("sap.application_server")
+            if not batch.host[row] and isinstance(server, str):
+                batch.host[row] = server.partition("_")[0]
+            batch.body[row] = error + (f": {short_text}" if short_text else "") + (f" (program {program})" if program else "")
+            add_attributes(batch, row, found)
+        return matched
+
+
+def read_dump(text: str) -> tuple[dict[str, str], dict[str, str]]:
+    """Returns the header values (keys as the export names them, plurals and abbreviations resolved) and the text of each box."""
+    header: dict[str, str] = {}
+    sections: dict[str, list[str]] = {}
+    section = ""
+    for line in text.split("\n"):
+        if _RULE.match(line):
+            continue
+        inner = line.strip().strip("|").rstrip()
+        title = _TITLES.get(inner.strip().lower())
+        if title is not None:
+            section = title
+            sections.setdefault(section, [])
+        elif section:
+            sections[section].append(inner)
+        elif (match := _HEADER.match(line)) is not None:
+            key = {"Runtime Errors": "Runtime Error", "Except.": "Exception"}.get(match["key"], match["key"])
+            header.setdefault(key, match["value"])
+    return header, {name: "\n".join(lines).strip("\n")[:MAX_SECTION] for name, lines in sections.items()}
+
+
+def _read_sections(sections: dict[str, str]) -> dict[str, object]:
+    """Returns the boxes as attributes, with who, where and which release read out of them."""
+    found: dict[str, object] = {}
+    for name, text in sections.items():
+        if text.strip() and name != "short_text":
+            found[f"sap.dump.{name}"] = text
+    for line in f"{sections.get('user_and_transaction', '')}\n{sections.get('system_environment', '')}".split("\n"):
+        match = _LEADER.match(line)
+        leader = _LEADERS.get(match["key"].strip().lower()) if match else None
+        if match and leader and match["value"].strip():
+            found.setdefault(leader, match["value"].strip())
+    place = _INCLUDE.search(" ".join(sections.get("where_terminated", "").split()))
+    if place is not None:
+        found["sap.dump.line"] = int(place.group(1))
+        found["sap.dump.include"] = place.group(2)
+    return found
