@@ -24,7 +24,7 @@ from services.ingest.simulator import stamps
 from services.ingest.simulator.delivery import read_credentials
 from services.ingest.simulator.generator import check_plan
 from services.ingest.simulator.labels import describe_plan
-from services.ingest.simulator.playback import Progress, play, write
+from services.ingest.simulator.playback import Progress, check_speed, play, write
 from services.ingest.simulator.scenarios import SCENARIOS
 from services.ingest.simulator.stamps import SECOND
 from services.ingest.simulator.story import NOMINAL_RATE, Plan
@@ -59,6 +59,7 @@ def simulate(
         seconds = parse_duration(duration)
         plan = Plan(scenario, seed, rate, seconds, fault_at, parse_start(start, seconds))
         check_plan(plan)
+        check_speed(speed)
         progress = Progress(describe_plan(plan))
         finished = _run(plan, progress, speed=speed, labels=labels, credentials=credentials, out=out, sap_dir=sap_dir)
     except ElisError as error:

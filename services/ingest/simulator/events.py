@@ -44,8 +44,8 @@ class FilePayload(msgspec.Struct, frozen=True, gc=False):
     """One record of a log file of SAP.
 
     `path` is relative to the folder that holds the hosts. `ending` closes the record in the file: the security
-    audit log has records of fixed length and no line ends. `stamp` is the stamp line that must stand above the
-    record; it is written only when it differs from the last one in that file.
+    audit log has records of fixed length and no line ends. `head` is the first line of the file. `stamp` is the
+    stamp line that must stand above the record; it is written only when it differs from the last one in that file.
     """
 
     channel: ClassVar[Channel] = "file"
@@ -53,6 +53,7 @@ class FilePayload(msgspec.Struct, frozen=True, gc=False):
     format: str
     path: str
     text: str
+    head: str = ""
     stamp: str = ""
     ending: str = "\n"
 

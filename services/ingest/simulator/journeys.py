@@ -111,7 +111,7 @@ class Order:
         self._pass(4, 12)
         caller = self._hosts["order-service"]
         tid = f"{self._rng.getrandbits(96):024X}"
-        peer: dict[str, Any] = {"peer.service": f"sap-{SID.lower()}", "sap.tid": tid}
+        peer: dict[str, Any] = {"peer.service": f"sap-{SID.lower()}", "sap.idoc.tid": tid}
         self._say("order-service", "INFO", f"sending order {self._number} to SAP {SID} as ORDERS05, tid {tid}", peer)
         failure = self._story.failure("sap", self._now, caller)
         if failure is not None:
@@ -123,7 +123,7 @@ class Order:
         took = 60 + int(self._rng.random() * 240)
         self._now += took * MILLISECOND
         body = f"SAP {SID} accepted order {self._number} as IDoc {number} in {took} ms"
-        self._say("order-service", "INFO", body, {"sap.idoc": number, "duration_ms": took, **peer})
+        self._say("order-service", "INFO", body, {"sap.idoc.docnum": number, "duration_ms": took, **peer})
         return True
 
     def _give_up(self, failure: Failure, service: str) -> bool:

@@ -10,7 +10,6 @@ from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsSer
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 
 from services.ingest.simulator.events import OtlpPayload, SimulatedEvent
-from services.ingest.simulator.landscape import VERSIONS
 
 NAMESPACE = "orders"
 ENVIRONMENT = "production"
@@ -21,7 +20,6 @@ def resource_of(event: SimulatedEvent) -> dict[str, str]:
     return {
         "service.name": event.service,
         "service.namespace": NAMESPACE,
-        "service.version": VERSIONS[event.service],
         "host.name": event.host,
         "deployment.environment.name": ENVIRONMENT,
     }

@@ -29,6 +29,12 @@ TICK_SECONDS = 0.1
 """How often events that have become due are handed on."""
 
 
+def check_speed(speed: float) -> None:
+    """Raises InvalidArgument when a story cannot be played at a speed."""
+    if not 0.0 <= speed < float("inf"):
+        raise InvalidArgument(f"the speed must be 0 (as fast as possible) or more, not {speed:g}")
+
+
 @dataclass(slots=True)
 class Progress:
     """How far a story has been played. Grows while it plays; what it holds when a playback ends is the summary."""
@@ -61,9 +67,7 @@ class Pacer:
     """Cuts a story into batches: by number at speed 0, else by what has become due."""
 
     def __init__(self, plan: Plan, speed: float) -> None:
-        """`speed` is seconds of event time in a second of the wall clock; raises InvalidArgument when it is negative."""
-        if speed < 0.0:
-            raise InvalidArgument(f"the speed must be 0 (as fast as possible) or more, not {speed:g}")
+        """`speed` is seconds of event time in a second of the wall clock."""
         self._events: Iterator[SimulatedEvent] = generate(plan)
         self._speed = speed
         self._start_ns = plan.start_ns - plan.start_ns % SECOND
@@ -105,6 +109,7 @@ async def play(
     read meanwhile; `report` is called after each batch. Raises InvalidArgument or NotFound for a bad plan or path,
     Unavailable when ELIS does not answer, PermissionDenied when it refuses the token.
     """
+    check_speed(speed)
     progress = progress or Progress(describe_plan(plan))
     started = time.monotonic()
     pacer = Pacer(plan, speed)

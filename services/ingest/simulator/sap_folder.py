@@ -16,7 +16,7 @@ MAX_OPEN_FILES = 64
 
 @dataclass(slots=True)
 class Addition:
-    """What was added to one file: raw text, headed by the stamp line that holds for its first line."""
+    """What was added to one file: raw text, with the head and the stamp line that hold for its first line."""
 
     format: str
     source: str
@@ -55,19 +55,14 @@ class SapFolder:
                 continue
             addition = additions.get(payload.path)
             if addition is None:
-                fields = {"service": event.service, "environment": "production", "log.file.path": f"/{payload.path.partition('/')[2]}"}
-                addition = Addition(payload.format, event.source, event.system, event.host, payload.path, fields)
-                additions[payload.path] = addition
-                if payload.stamp and self._stamps.get(payload.path) == payload.stamp:
-                    # The stamp stands in the file already; what is read on its own needs it again.
-                    addition.parts.append(f"{payload.stamp}\n")
+                addition = additions[payload.path] = self._begin(event, payload)
             text = payload.text + payload.ending
             if payload.stamp and self._stamps.get(payload.path) != payload.stamp:
                 self._stamps[payload.path] = payload.stamp
                 text = f"\n{payload.stamp}\n{text}"
             addition.events += 1
             addition.parts.append(text)
-            self._file(payload.path).write(text)
+            self._file(payload).write(text)
         for file in self._open.values():
             file.flush()
         return list(additions.values())
@@ -78,12 +73,30 @@ class SapFolder:
             file.close()
         self._open.clear()
 
-    def _file(self, path: str) -> TextIO:
+    def _begin(self, event: SimulatedEvent, payload: FilePayload) -> Addition:
+        fields = {
+            "system": event.system,
+            "service": event.service,
+            "environment": "production",
+            "log.file.path": f"/{payload.path.partition('/')[2]}",
+        }
+        addition = Addition(payload.format, event.source, event.system, event.host, payload.path, fields)
+        # Head and stamp may stand in the file already; what is read on its own needs them again.
+        if payload.head:
+            addition.parts.append(f"{payload.head}\n")
+        if payload.stamp and self._stamps.get(payload.path) == payload.stamp:
+            addition.parts.append(f"{payload.stamp}\n")
+        return addition
+
+    def _file(self, payload: FilePayload) -> TextIO:
+        path = payload.path
         file = self._open.get(path)
         if file is None:
             full = self._root / path
             full.parent.mkdir(parents=True, exist_ok=True)
             file = self._open[path] = full.open("a", encoding="utf-8", newline="")
+            if payload.head and file.tell() == 0:
+                file.write(f"{payload.head}\n")
             if len(self._open) > MAX_OPEN_FILES:
                 self._open.popitem(last=False)[1].close()
         return file

@@ -19,7 +19,13 @@ TRACE = {host: Origin("prd-dev-trace", "sap", "abap", host) for host in ABAP_HOS
 AUDIT = {host: Origin("prd-audit-log", "sap", "abap", host) for host in ABAP_HOSTS}
 DUMPS = {host: Origin("prd-short-dumps", "sap", "abap", host) for host in ABAP_HOSTS}
 WORK_PROCESSES = 12
-_TRACE_PATHS = {host: [f"{host}/usr/sap/{SID}/{INSTANCE}/work/dev_w{number}" for number in range(WORK_PROCESSES)] for host in ABAP_HOSTS}
+_TRACE_FILES = {
+    host: [
+        (f"{host}/usr/sap/{SID}/{INSTANCE}/work/dev_w{number}", f'trc file: "dev_w{number}", trc level: 1, release: "754"') for number in range(WORK_PROCESSES)
+    ]
+    for host in ABAP_HOSTS
+}
+"""Path and first line of the trace of each work process, by host."""
 
 
 class TraceLine(NamedTuple):
@@ -77,8 +83,8 @@ def _kilobytes(rng: Random) -> int:
 def trace(story: Story, rng: Random, time_ns: int, host: str, component: str, text: str, role: Role | None = None) -> None:
     """Emits one line of the trace of some work process."""
     at = stamps.to_second(time_ns)
-    path = _TRACE_PATHS[host][int(rng.random() * WORK_PROCESSES)]
-    payload = FilePayload("sap_dev_trace", path, f"{component}  {text}", f"M  {stamps.developer_trace(at)}")
+    path, head = _TRACE_FILES[host][int(rng.random() * WORK_PROCESSES)]
+    payload = FilePayload("sap_dev_trace", path, f"{component}  {text}", head, f"M  {stamps.developer_trace(at)}")
     story.emit(at, TRACE[host], payload, role)
 
 
@@ -149,21 +155,22 @@ def dump(story: Story, time_ns: int, host: str, kind: Dump, user: str, role: Rol
     """Emits one short dump in the text export of ST22, a file of its own."""
     at = stamps.to_second(time_ns)
     exception = f"Except.                {kind.exception}\n" if kind.exception else ""
-    boxes = (
+    boxes: tuple[tuple[str, ...], ...] = (
         ("Short text", kind.short),
-        ("What happened?", f'The current ABAP program "{kind.program}" had to be terminated.'),
+        ("What happened?", f'The current ABAP program "{kind.program}" had to be terminated because of an error.'),
         ("Error analysis", kind.analysis),
-        ("System environment", f'SAP Release..... 754, Application server... "{host}", Database type..... "HDB", SID.... "{SID}"'),
-        ("User and Transaction", f"Client.............. {CLIENT}, User................ {user}, Transaction......... VA01"),
+        ("System environment", "SAP Release..... 754", f'Application server... "{host}"', 'Database type..... "HDB"', f'Database name..... "{SID}"'),
+        ("User and Transaction", f"Client.............. {CLIENT}", f'User................ "{user}"', 'Transaction......... "VA01"'),
         (
             "Information on where terminated",
-            f'Termination occurred in the ABAP program "{kind.program}", include "{kind.include}", line {kind.line}.',
+            f'Termination occurred in the ABAP program "{kind.program}".',
+            f'In the source code you have the termination point in line {kind.line} of the (Include) program "{kind.include}".',
         ),
     )
     text = (
         f"Category               {kind.category}\nRuntime Errors         {kind.error}\n{exception}ABAP Program           {kind.program}\n"
         f"Application Component  {kind.component}\nDate and Time          {stamps.dump(at)}\n"
-        + "\n".join(f"|{title}|\n|    {content}|" for title, content in boxes)
+        + "\n".join(f"|{title}|\n" + "\n".join(f"|    {line}|" for line in lines) for title, *lines in boxes)
     )
     path = f"{host}/usr/sap/{SID}/{INSTANCE}/st22/{stamps.day(at)}_{stamps.clock(at)}_{host}_{story.number('dump', 1):06d}.txt"
     story.emit(at, DUMPS[host], FilePayload("sap_dump", path, text), role)
@@ -196,7 +203,7 @@ def streams(story: Story) -> list[Stream]:
         message, program, kind = _AUDIT_LINES.draw(rng)
         user = pick(rng, DIALOG_USERS)
         transaction = pick(rng, _TRANSACTIONS) if kind == "transaction" else "SESSION_MANAGER"
-        variables = {"transaction": transaction, "report": pick(rng, _REPORTS), "logon": "A&0", "logoff": "", "failed": "A&1"}[kind]
+        variables = {"transaction": transaction, "report": pick(rng, _REPORTS), "logon": "A&0&P", "logoff": "", "failed": "A&1&P"}[kind]
         host = ABAP_HOSTS[0] if rng.random() < 0.5 else ABAP_HOSTS[1]
         terminal = f"PC-{100 + int(rng.random() * 800)}"
         role: Role | None = "noise" if kind == "failed" else None

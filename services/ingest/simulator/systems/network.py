@@ -29,7 +29,7 @@ _SWITCH_LINES: Mix[str] = Mix(
 
 def report(story: Story, time_ns: int, host: str, level: int, code: str, text: str, role: Role | None = None, **more: str | int) -> None:
     """Emits a firewall event; `level` is the syslog severity 0 to 7, `code` the vendor's message number."""
-    event: dict[str, str | int] = {"message": f"%ASA-{level}-{code}: {text}", "level": _LEVELS[level], "service": "firewall", "message_id": code}
+    event: dict[str, str | int] = {"message": f"%ASA-{level}-{code}: {text}", "level": _LEVELS[level], "message_id": code}
     event.update(more)
     story.emit(time_ns, FIREWALL[host], HecPayload("cisco:asa:json", event, _FIREWALL_FIELDS), role)
 

@@ -81,7 +81,6 @@ def answer(
                 "message": f"{client}:{1024 + int(rng.random() * 64_000)} shop-https~ shop-web/{host} 0/0/1/{total}/{total + 1} "
                 f'{status} {size} {termination} "{method} {path} HTTP/1.1"',
                 "level": "error" if status >= 500 else "info",
-                "service": "load-balancer",
                 "frontend": "shop-https",
                 "backend": "shop-web",
                 "server": host,
@@ -105,7 +104,7 @@ def report_upstream(story: Story, time_ns: int, host: str, level: str, text: str
 
 def report_balancer(story: Story, time_ns: int, host: str, level: str, text: str, role: Role | None = None) -> None:
     """Emits an event of the load balancer itself, not of a request."""
-    event = {"message": text, "level": level, "service": "load-balancer", "backend": "shop-web"}
+    event = {"message": text, "level": level, "backend": "shop-web"}
     story.emit(time_ns, BALANCER[host], HecPayload("haproxy:json", event, _BALANCER_FIELDS), role)
 
 
