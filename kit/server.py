@@ -135,6 +135,8 @@ async def run_application(target: str, settings: Settings, application: Applicat
         health_pb2_grpc.add_HealthServicer_to_server(health, grpc_server)
         _bind(grpc_server, f"{settings.bind_host}:{settings.port(target, 'grpc')}")
         await health.set("", health_pb2.HealthCheckResponse.NOT_SERVING)
+        # Asked by a pod's liveness probe: alive is not ready, and a restart would not bring PostgreSQL back.
+        await health.set("live", health_pb2.HealthCheckResponse.SERVING)
         await grpc_server.start()
     for server in application.extra_servers:
         await server.start()

@@ -21,9 +21,13 @@ class Addresses(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     auth: str = ""
+    """Address of auth, for example dns:///auth:50051. Empty: this machine, its port of the target table."""
     ingest: str = ""
+    """The same of ingest."""
     search: str = ""
+    """The same of search."""
     correlate: str = ""
+    """The same of correlate."""
 
 
 class Settings(BaseSettings):
@@ -45,6 +49,7 @@ class Settings(BaseSettings):
     """Added to every port of the target table, so that stacks can share a machine."""
     addresses: Addresses = Addresses()
     token_issuer: str = "elis"
+    """Name of this installation in access tokens; all its targets have the same."""
     call_timeout: timedelta = timedelta(seconds=5)
     """Deadline of a call to another target when the caller has none of its own."""
     drain_timeout: timedelta = timedelta(seconds=10)
@@ -52,7 +57,9 @@ class Settings(BaseSettings):
     database_pool: Annotated[int, Field(ge=1, le=100)] = 8
     """PostgreSQL connections per process and pool."""
     log_level: str = "info"
+    """Least severity of ELIS's own logs: debug, info, warning, error."""
     log_json: bool = True
+    """Whether ELIS's own logs, on stderr, are JSON lines or text for a terminal."""
 
     def address(self, target: str) -> str:
         """Returns the gRPC address of a service."""
