@@ -11,11 +11,15 @@ from dataclasses import dataclass
 from time import monotonic, time
 from typing import Any, TypeVar
 
+import structlog
 from joserfc import jwt
 from joserfc.errors import JoseError
 from joserfc.jwk import ECKey, KeySet, OKPKey
 
-from kit.errors import PermissionDenied, Unauthenticated, Unavailable
+from kit.errors import ElisError, PermissionDenied, Unauthenticated, Unavailable
+from kit.revocations import RevocationList
+
+log = structlog.get_logger()
 
 AUDIENCE = "elis"
 ALGORITHMS = ["Ed25519", "ES256"]
@@ -23,6 +27,8 @@ MAX_TOKEN_BYTES = 8192
 LEEWAY_SECONDS = 30
 _COMPACT = re.compile(r"[A-Za-z0-9_-]{2,}\.[A-Za-z0-9_-]{2,}\.[A-Za-z0-9_-]{2,}")
 _REFETCH_SECONDS = 10.0
+_KEYS_FRESH_SECONDS = 30.0
+"""A new key is published a minute before it signs, so it is known here when the first token comes."""
 _VERIFIED_TOKENS = 10_000
 """Tokens remembered as verified: a signature check costs 0.1 ms, and a page asks several services."""
 
@@ -44,6 +50,10 @@ class Principal:
     expires_at: int
     """Seconds since 1970."""
     token_id: str
+    issued_at: float = 0.0
+    """Seconds since 1970, with microseconds."""
+    session_id: str = ""
+    """The sign-in that a user's token belongs to; empty for keys and services."""
 
     def require(self, scope: str) -> None:
         """Raises PermissionDenied unless the caller has the scope."""
@@ -86,15 +96,16 @@ def principal() -> Principal:
 class Verifier:
     """Verifies access tokens (RFC 9068 profile: RFC 8725 rules, one issuer, asymmetric keys only).
 
-    `fetch_jwks` returns the JSON Web Key Set of the auth service; it is called again, at most once in ten
-    seconds, when a token names a key that is not known.
+    `fetch_jwks` returns the JSON Web Key Set of the auth service; it is called again every 30 seconds, and when a
+    token names a key that is not known, at most once in ten. Without `revocations` a token lasts until it expires.
     """
 
-    def __init__(self, fetch_jwks: Callable[[], Awaitable[str]], issuer: str) -> None:
+    def __init__(self, fetch_jwks: Callable[[], Awaitable[str]], issuer: str, revocations: RevocationList | None = None) -> None:
         self._fetch_jwks = fetch_jwks
         self._issuer = issuer
+        self._revocations = revocations
         self._keys: dict[str, OKPKey | ECKey] = {}
-        self._fetched_at = -_REFETCH_SECONDS
+        self._fetched_at = -_KEYS_FRESH_SECONDS
         self._verified: dict[str, Principal] = {}
         self._registry = jwt.JWTClaimsRegistry(
             leeway=LEEWAY_SECONDS,
@@ -109,9 +120,19 @@ class Verifier:
 
     async def verify(self, token: str) -> Principal:
         """Returns the principal of a token; raises Unauthenticated, or Unavailable when no key can be had."""
-        known = self._verified.get(token)
-        if known is not None and known.expires_at > time():
-            return known
+        if self._keys and monotonic() - self._fetched_at >= _KEYS_FRESH_SECONDS:
+            await self._refresh_keys()
+        caller = self._verified.get(token)
+        if caller is None or caller.expires_at <= time():
+            caller = await self._verify_signature(token)
+            if len(self._verified) >= _VERIFIED_TOKENS:
+                self._verified.clear()
+            self._verified[token] = caller
+        if self._revocations is not None:
+            await self._revocations.check(caller.issued_at, caller.subject, f"session:{caller.session_id}")
+        return caller
+
+    async def _verify_signature(self, token: str) -> Principal:
         if len(token) > MAX_TOKEN_BYTES or not _COMPACT.fullmatch(token):
             raise Unauthenticated("the access token is malformed")
         key = await self._key(_read_header(token))
@@ -124,11 +145,7 @@ class Verifier:
         except (JoseError, ValueError, TypeError, OverflowError) as error:
             expired = type(error).__name__ == "ExpiredTokenError"
             raise Unauthenticated("the access token has expired" if expired else "the access token is not valid") from None
-        caller = _to_principal(token, claims)
-        if len(self._verified) >= _VERIFIED_TOKENS:
-            self._verified.clear()
-        self._verified[token] = caller
-        return caller
+        return _to_principal(token, claims)
 
     async def _key(self, header: dict[str, Any]) -> OKPKey | ECKey:
         key_id = header.get("kid")
@@ -136,17 +153,29 @@ class Verifier:
             raise Unauthenticated("the access token names no key")
         if key_id not in self._keys and monotonic() - self._fetched_at >= _REFETCH_SECONDS:
             try:
-                content = json.loads(await self._fetch_jwks())
+                await self._read_keys()
             except Unauthenticated:
                 raise Unavailable("the keys that verify tokens cannot be read") from None
-            self._fetched_at = monotonic()
-            self._keys = {
-                key["kid"]: OKPKey.import_key(key) if key["kty"] == "OKP" else ECKey.import_key(key) for key in content["keys"] if key["kty"] in ("OKP", "EC")
-            }
         key = self._keys.get(key_id)
         if key is None:
             raise Unauthenticated("the access token was signed with an unknown key")
         return key
+
+    async def _refresh_keys(self) -> None:
+        """Reads the key set again; the known keys stay in use while the auth service is away."""
+        self._fetched_at = monotonic() - _KEYS_FRESH_SECONDS + _REFETCH_SECONDS  # others do not wait for this
+        try:
+            await self._read_keys()
+        except ElisError as error:
+            log.warning("token keys not read", reason=error.message)
+
+    async def _read_keys(self) -> None:
+        content = json.loads(await self._fetch_jwks())
+        self._fetched_at = monotonic()
+        keys = {key["kid"]: key for key in content["keys"] if key["kty"] in ("OKP", "EC")}
+        if not self._keys.keys() <= keys.keys():
+            self._verified.clear()  # a key is gone, and with it what it signed
+        self._keys = {key_id: OKPKey.import_key(key) if key["kty"] == "OKP" else ECKey.import_key(key) for key_id, key in keys.items()}
 
 
 def _read_header(token: str) -> dict[str, Any]:
@@ -162,10 +191,11 @@ def _read_header(token: str) -> dict[str, Any]:
 
 def _to_principal(token: str, claims: dict[str, Any]) -> Principal:
     texts = [claims.get(name) for name in ("sub", "name", "kind", "role", "scope", "jti")]
+    texts.append(claims.get("sid", ""))
     expires_at = claims["exp"]
     if not all(isinstance(text, str) for text in texts) or not isinstance(expires_at, int) or isinstance(expires_at, bool):
         raise Unauthenticated("the access token is not valid")
-    subject, name, kind, role, scope, token_id = (str(text) for text in texts)
+    subject, name, kind, role, scope, token_id, session_id = (str(text) for text in texts)
     if expires_at + LEEWAY_SECONDS < time():
         raise Unauthenticated("the access token has expired")
-    return Principal(subject, name, kind, role, frozenset(scope.split()), token, expires_at, token_id)
+    return Principal(subject, name, kind, role, frozenset(scope.split()), token, expires_at, token_id, float(claims["iat"]), session_id)

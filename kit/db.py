@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import asyncpg
 from sqlalchemy import MetaData, text
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
 
 from kit.errors import Unavailable
@@ -64,9 +66,19 @@ async def open_engine(settings: Settings, target: str) -> AsyncIterator[AsyncEng
 
 @asynccontextmanager
 async def unit_of_work(engine: AsyncEngine) -> AsyncIterator[AsyncSession]:
-    """One transaction: commits when the block ends, rolls back when it raises. Nothing else commits."""
-    async with AsyncSession(engine, expire_on_commit=False) as session, session.begin():
-        yield session
+    """One transaction: commits when the block ends, rolls back when it raises. Nothing else commits.
+
+    Raises Unavailable while PostgreSQL is away.
+    """
+    try:
+        async with AsyncSession(engine, expire_on_commit=False) as session, session.begin():
+            yield session
+    except (DBAPIError, PoolTimeoutError, OSError) as error:
+        cause = error.orig if isinstance(error, DBAPIError) else error
+        driver_error = cause.__cause__ if cause is not None and cause.__cause__ is not None else cause
+        if isinstance(error, PoolTimeoutError) or (driver_error is not None and is_unavailable(driver_error)):
+            raise unavailable(driver_error or error) from error
+        raise
 
 
 @asynccontextmanager

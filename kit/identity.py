@@ -5,7 +5,7 @@ This is the one module of the kit that knows a service's protocol: who verifies 
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
@@ -15,6 +15,7 @@ from elis.auth.v1 import auth_pb2 as pb
 from elis.auth.v1 import auth_pb2_grpc as rpc
 from kit.auth import Verifier
 from kit.client import ServiceIdentity, TokenSource, connect, forward_caller, stay_anonymous
+from kit.revocations import RevocationList
 from kit.settings import Settings
 
 
@@ -42,7 +43,18 @@ async def open_identity(settings: Settings, target: str) -> AsyncIterator[Identi
             response: pb.IssueServiceTokenResponse = await auth.IssueServiceToken(request)
             return response.access_token, response.expires_at.seconds
 
-        yield Identity(Verifier(fetch_jwks, settings.token_issuer), ServiceIdentity(issue))
+        own_token = ServiceIdentity(issue)
+        async with connect(settings.address("auth"), own_token, settings.call_timeout) as own_channel:
+            asked = rpc.AuthServiceStub(own_channel)
+
+            async def fetch_revocations(since: float | None) -> Mapping[str, float]:
+                request = pb.ListRevocationsRequest()
+                if since is not None:
+                    request.since.FromMicroseconds(round(since * 1e6))
+                response: pb.ListRevocationsResponse = await asked.ListRevocations(request)
+                return {one.subject: one.revoked_at.ToMicroseconds() / 1e6 for one in response.revocations}
+
+            yield Identity(Verifier(fetch_jwks, settings.token_issuer, RevocationList(fetch_revocations)), own_token)
 
 
 def connect_as_caller(settings: Settings, target: str) -> grpc.aio.Channel:

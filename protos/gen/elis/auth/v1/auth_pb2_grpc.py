@@ -70,6 +70,11 @@ class AuthServiceStub:
                 request_serializer=elis_dot_auth_dot_v1_dot_auth__pb2.VerifyIngestTokenRequest.SerializeToString,
                 response_deserializer=elis_dot_auth_dot_v1_dot_auth__pb2.VerifyIngestTokenResponse.FromString,
                 _registered_method=True)
+        self.ListRevocations = channel.unary_unary(
+                '/elis.auth.v1.AuthService/ListRevocations',
+                request_serializer=elis_dot_auth_dot_v1_dot_auth__pb2.ListRevocationsRequest.SerializeToString,
+                response_deserializer=elis_dot_auth_dot_v1_dot_auth__pb2.ListRevocationsResponse.FromString,
+                _registered_method=True)
         self.GetMe = channel.unary_unary(
                 '/elis.auth.v1.AuthService/GetMe',
                 request_serializer=elis_dot_auth_dot_v1_dot_auth__pb2.GetMeRequest.SerializeToString,
@@ -155,6 +160,13 @@ class AuthServiceServicer:
 
     def VerifyIngestToken(self, request, context):
         """Says whether an agent's token may write, and to which source.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListRevocations(self, request, context):
+        """What ends access tokens before they expire; every target that verifies callers asks for it.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -246,6 +258,11 @@ def add_AuthServiceServicer_to_server(servicer, server):
                     servicer.VerifyIngestToken,
                     request_deserializer=elis_dot_auth_dot_v1_dot_auth__pb2.VerifyIngestTokenRequest.FromString,
                     response_serializer=elis_dot_auth_dot_v1_dot_auth__pb2.VerifyIngestTokenResponse.SerializeToString,
+            ),
+            'ListRevocations': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListRevocations,
+                    request_deserializer=elis_dot_auth_dot_v1_dot_auth__pb2.ListRevocationsRequest.FromString,
+                    response_serializer=elis_dot_auth_dot_v1_dot_auth__pb2.ListRevocationsResponse.SerializeToString,
             ),
             'GetMe': grpc.unary_unary_rpc_method_handler(
                     servicer.GetMe,
@@ -473,6 +490,33 @@ class AuthService:
             '/elis.auth.v1.AuthService/VerifyIngestToken',
             elis_dot_auth_dot_v1_dot_auth__pb2.VerifyIngestTokenRequest.SerializeToString,
             elis_dot_auth_dot_v1_dot_auth__pb2.VerifyIngestTokenResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListRevocations(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/elis.auth.v1.AuthService/ListRevocations',
+            elis_dot_auth_dot_v1_dot_auth__pb2.ListRevocationsRequest.SerializeToString,
+            elis_dot_auth_dot_v1_dot_auth__pb2.ListRevocationsResponse.FromString,
             options,
             channel_credentials,
             insecure,

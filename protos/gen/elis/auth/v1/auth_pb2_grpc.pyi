@@ -47,6 +47,8 @@ class AuthServiceStub:
     """The public keys that verify access tokens."""
     VerifyIngestToken: _grpc.UnaryUnaryMultiCallable[_auth_pb2.VerifyIngestTokenRequest, _auth_pb2.VerifyIngestTokenResponse]
     """Says whether an agent's token may write, and to which source."""
+    ListRevocations: _grpc.UnaryUnaryMultiCallable[_auth_pb2.ListRevocationsRequest, _auth_pb2.ListRevocationsResponse]
+    """What ends access tokens before they expire; every target that verifies callers asks for it."""
     GetMe: _grpc.UnaryUnaryMultiCallable[_auth_pb2.GetMeRequest, _auth_pb2.GetMeResponse]
     """The caller."""
     ListUsers: _grpc.UnaryUnaryMultiCallable[_auth_pb2.ListUsersRequest, _auth_pb2.ListUsersResponse]
@@ -81,6 +83,8 @@ class AuthServiceAsyncStub(AuthServiceStub):
     """The public keys that verify access tokens."""
     VerifyIngestToken: _aio.UnaryUnaryMultiCallable[_auth_pb2.VerifyIngestTokenRequest, _auth_pb2.VerifyIngestTokenResponse]  # type: ignore[assignment]
     """Says whether an agent's token may write, and to which source."""
+    ListRevocations: _aio.UnaryUnaryMultiCallable[_auth_pb2.ListRevocationsRequest, _auth_pb2.ListRevocationsResponse]  # type: ignore[assignment]
+    """What ends access tokens before they expire; every target that verifies callers asks for it."""
     GetMe: _aio.UnaryUnaryMultiCallable[_auth_pb2.GetMeRequest, _auth_pb2.GetMeResponse]  # type: ignore[assignment]
     """The caller."""
     ListUsers: _aio.UnaryUnaryMultiCallable[_auth_pb2.ListUsersRequest, _auth_pb2.ListUsersResponse]  # type: ignore[assignment]
@@ -154,6 +158,14 @@ class AuthServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_auth_pb2.VerifyIngestTokenResponse, _abc.Awaitable[_auth_pb2.VerifyIngestTokenResponse]]:
         """Says whether an agent's token may write, and to which source."""
+
+    @_abc_1.abstractmethod
+    def ListRevocations(
+        self,
+        request: _auth_pb2.ListRevocationsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_auth_pb2.ListRevocationsResponse, _abc.Awaitable[_auth_pb2.ListRevocationsResponse]]:
+        """What ends access tokens before they expire; every target that verifies callers asks for it."""
 
     @_abc_1.abstractmethod
     def GetMe(
