@@ -1,0 +1,201 @@
+"""Roll-ups: counts per minute and series, merged from the summaries of blocks, each block once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import asyncpg
+import numpy as np
+import structlog
+from numpy.typing import NDArray
+
+from elis.ingest.v1 import ingest_pb2 as ingest
+from services.correlate.dimensions import Dimensions, to_signed
+
+log = structlog.get_logger()
+
+ORDINAL_BITS = 20
+"""An event id is the block id shifted by so many bits, plus the ordinal in the block."""
+
+if TYPE_CHECKING:
+    Connection = asyncpg.pool.PoolConnectionProxy[Any]
+
+Integers = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """Counted rows of one or more blocks, as columns of equal length."""
+
+    minute: Integers
+    series: Integers
+    events: Integers
+    first_event: Integers
+    fingerprint: Integers
+    """Row ids of the fingerprints."""
+    source: Integers
+
+
+class MovedOn(Exception):
+    """What was about to be counted may have been counted and forgotten: the feed has moved on meanwhile."""
+
+
+@dataclass(frozen=True, slots=True)
+class AtCursor:
+    """Proof that blocks are still unpassed: the feed's cursor is the one after which they were listed."""
+
+    cursor: str
+
+    async def check(self, connection: Connection) -> None:
+        """Raises MovedOn unless the cursor still stands; keeps it where it is until the transaction ends."""
+        cursor = await connection.fetchval("SELECT cursor FROM correlate.feed_position WHERE id = 1 FOR SHARE")
+        if cursor != self.cursor:
+            raise MovedOn
+
+
+@dataclass(frozen=True, slots=True)
+class AnnouncedAt:
+    """Proof that blocks are young: when the stream announced the oldest, and the age up to which that is believed."""
+
+    milliseconds: int
+    """Since 1970."""
+    limit_seconds: float
+
+    async def check(self, connection: Connection) -> None:
+        """Raises MovedOn when the announcement is too old."""
+        age = await connection.fetchval("SELECT extract(epoch FROM now()) * 1000 - $1::bigint", self.milliseconds)
+        if float(age) > self.limit_seconds * 1000:
+            raise MovedOn
+
+
+class Rollups:
+    """Counts blocks. Safe for any number of replicas: the block's id and its counts are one transaction."""
+
+    def __init__(self, pool: asyncpg.Pool, dimensions: Dimensions) -> None:
+        self._pool = pool
+        self._dimensions = dimensions
+
+    async def count(self, blocks: Sequence[ingest.Block], proof: AtCursor | AnnouncedAt) -> int:
+        """Adds the summaries of the blocks that are not counted yet; returns how many those were.
+
+        Raises MovedOn when `proof` no longer holds, and asyncpg's errors when the database does not take it: then
+        nothing was counted.
+        """
+        readable = [(block, rows) for block in blocks if (rows := await self._read(block)) is not None]
+        async with self._pool.acquire() as connection, connection.transaction():
+            await proof.check(connection)
+            ids = sorted({block.id for block in blocks})
+            claimed = await connection.fetch(
+                "INSERT INTO correlate.done_block (block_id) SELECT * FROM unnest($1::bigint[]) ON CONFLICT DO NOTHING RETURNING block_id", ids
+            )
+            new = {row["block_id"] for row in claimed}
+            fresh = {block.id: rows for block, rows in readable if block.id in new}
+            if fresh:
+                await _add(connection, _concatenate(list(fresh.values())))
+        return len(new)
+
+    async def _read(self, block: ingest.Block) -> Rows | None:
+        """Returns the rows of a block's summary in terms of ids; None, and an error in the log, when it makes no sense."""
+        summary = block.summary
+        rows = {name: np.asarray(getattr(summary, name), dtype=np.int64) for name in _ROW_COLUMNS}
+        problem = _find_problem(summary, rows)
+        if problem:
+            # Stopping here would stop the feed for good. The events themselves are safe in the block.
+            log.error("block summary cannot be counted", block_id=block.id, problem=problem)
+            return None
+        systems = [*summary.systems, *[""] * (len(summary.sources) - len(summary.systems))]
+        environments = [*summary.environments, *[""] * (len(summary.sources) - len(summary.environments))]
+        ids = {
+            "source": np.array(await self._dimensions.sources(list(zip(summary.sources, systems, environments, strict=True))), dtype=np.int64),
+            "service": np.array(await self._dimensions.services(summary.services), dtype=np.int64),
+            "host": np.array(await self._dimensions.hosts(summary.hosts), dtype=np.int64),
+            "fingerprint": np.array(
+                await self._dimensions.fingerprints([to_signed(value) for value in summary.fingerprints], summary.templates), dtype=np.int64
+            ),
+        }
+        for name, values in ids.items():
+            rows[name] = values[rows[name]] if len(rows[name]) else rows[name]
+        keys = np.stack([rows[name] for name in ("source", "service", "host", "severity_number", "fingerprint")], axis=1)
+        distinct, position = np.unique(keys, axis=0, return_inverse=True)
+        distinct_keys = [(row[0], row[1], row[2], row[3], row[4]) for row in distinct.tolist()]
+        series = await self._dimensions.series(distinct_keys)
+        series_ids = np.array([series[key] for key in distinct_keys], dtype=np.int64)
+        return Rows(
+            minute=rows["minute"],
+            series=series_ids[position.reshape(-1)] if len(series_ids) else series_ids,
+            events=rows["count"],
+            first_event=(block.id << ORDINAL_BITS) + rows["first_ordinal"],
+            fingerprint=rows["fingerprint"],
+            source=rows["source"],
+        )
+
+
+_ROW_COLUMNS = ("minute", "source", "service", "host", "severity_number", "fingerprint", "count", "first_ordinal")
+_MAX_MINUTE = (1 << 31) - 1
+
+
+def _find_problem(summary: ingest.BlockSummary, rows: dict[str, Integers]) -> str:
+    """Says what is wrong with a summary; empty when it can be counted."""
+    lengths = {len(column) for column in rows.values()}
+    if len(lengths) != 1:
+        return "columns of different length"
+    if len(summary.templates) != len(summary.fingerprints):
+        return "not one template for each fingerprint"
+    if not lengths.pop():
+        return ""
+    for name, names in (("source", summary.sources), ("service", summary.services), ("host", summary.hosts), ("fingerprint", summary.fingerprints)):
+        if int(rows[name].max()) >= len(names):
+            return f"a {name} index out of range"
+    if int(np.abs(rows["minute"]).max()) > _MAX_MINUTE or int(rows["severity_number"].max()) > 24:
+        return "a minute or severity out of range"
+    return ""
+
+
+def _concatenate(parts: list[Rows]) -> Rows:
+    return Rows(*(np.concatenate([getattr(part, name) for part in parts]) for name in Rows.__slots__))
+
+
+async def _add(connection: Connection, rows: Rows) -> None:
+    """Upserts the rows, always in the order of their keys, so that replicas never wait for each other in a circle."""
+    if not len(rows.minute):
+        return
+    order = np.lexsort((rows.first_event, rows.series, rows.minute))
+    minute, series = rows.minute[order], rows.series[order]
+    starts = np.flatnonzero(np.r_[True, (minute[1:] != minute[:-1]) | (series[1:] != series[:-1])])
+    await connection.execute(
+        """INSERT INTO correlate.roll_up AS r (minute, series_id, events, first_event_id)
+           SELECT * FROM unnest($1::int[], $2::int[], $3::int[], $4::bigint[])
+           ON CONFLICT (minute, series_id) DO UPDATE
+           SET events = r.events + excluded.events, first_event_id = least(r.first_event_id, excluded.first_event_id)""",
+        minute[starts].tolist(),
+        series[starts].tolist(),
+        np.add.reduceat(rows.events[order], starts).tolist(),
+        rows.first_event[order][starts].tolist(),
+    )
+    order = np.argsort(rows.fingerprint, kind="stable")
+    fingerprint, minute = rows.fingerprint[order], rows.minute[order]
+    starts = np.flatnonzero(np.r_[True, fingerprint[1:] != fingerprint[:-1]])
+    await connection.execute(
+        """INSERT INTO correlate.fingerprint_total AS t (fingerprint_id, events, first_minute, last_minute)
+           SELECT * FROM unnest($1::int[], $2::bigint[], $3::int[], $4::int[])
+           ON CONFLICT (fingerprint_id) DO UPDATE
+           SET events = t.events + excluded.events, first_minute = least(t.first_minute, excluded.first_minute),
+               last_minute = greatest(t.last_minute, excluded.last_minute)""",
+        fingerprint[starts].tolist(),
+        np.add.reduceat(rows.events[order], starts).tolist(),
+        np.minimum.reduceat(minute, starts).tolist(),
+        np.maximum.reduceat(minute, starts).tolist(),
+    )
+    order = np.argsort(rows.source, kind="stable")
+    source, minute = rows.source[order], rows.minute[order]
+    starts = np.flatnonzero(np.r_[True, source[1:] != source[:-1]])
+    await connection.execute(
+        """INSERT INTO correlate.source_clock AS c (source_id, newest_minute, heard_at)
+           SELECT source_id, minute, clock_timestamp() FROM unnest($1::int[], $2::int[]) AS new (source_id, minute)
+           ON CONFLICT (source_id) DO UPDATE
+           SET newest_minute = greatest(c.newest_minute, excluded.newest_minute), heard_at = excluded.heard_at""",
+        source[starts].tolist(),
+        np.maximum.reduceat(minute, starts).tolist(),
+    )
