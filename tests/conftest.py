@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-pytest_plugins = ["tests.fixtures.engines", "tests.fixtures.callers"]
+pytest_plugins = ["tests.fixtures.engines", "tests.fixtures.callers", "tests.fixtures.signin"]
 
 _ENGINE_FIXTURES = {"engines", "database_url", "redis_url"}
 

@@ -69,7 +69,11 @@ class _InvalidError(Exception):
 
 
 def decode_events(body: bytes, query: Mapping[str, str], agent: Agent) -> tuple[HecBatch, HecProblem | None]:
-    """Decodes concatenated envelopes up to the first bad one."""
+    """Decodes concatenated envelopes up to the first bad one. Bytes that are not UTF-8 are replaced, not refused."""
+    try:
+        body.decode()
+    except UnicodeDecodeError:
+        body = body.decode("utf-8", "replace").encode()
     decoded = HecBatch()
     envelopes, broken = _decode_envelopes(body)
     for number, envelope in enumerate(envelopes):
@@ -90,7 +94,7 @@ def declared_format(sourcetype: str) -> str:
 def _decode_envelopes(body: bytes) -> tuple[list[_Envelope], Exception | None]:
     try:
         return _DECODER.decode_lines(body), None
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except (msgspec.DecodeError, RecursionError):
         return _decode_one_by_one(body)
 
 
@@ -98,11 +102,7 @@ def _decode_one_by_one(body: bytes) -> tuple[list[_Envelope], Exception | None]:
     """Decodes envelopes that share a line, or finds the first that is broken."""
     envelopes: list[_Envelope] = []
     scanner = json.JSONDecoder()
-    try:
-        text = body.decode()
-    except UnicodeDecodeError as error:
-        # What stands before the bad byte is still good: cut there, and let the last envelope fail.
-        text = body[: error.start].decode() + "\ufffd"
+    text = body.decode()
     position, end = 0, len(text)
     while True:
         while position < end and text[position] in " \t\r\n":
@@ -110,11 +110,22 @@ def _decode_one_by_one(body: bytes) -> tuple[list[_Envelope], Exception | None]:
         if position == end:
             return envelopes, None
         try:
-            _, stop = scanner.raw_decode(text, position)
-            envelopes.append(_DECODER.decode(text[position:stop]))
+            value, stop = scanner.raw_decode(text, position)
+            envelopes.append(_decode_envelope(text[position:stop], value))
         except (ValueError, RecursionError) as error:
             return envelopes, error
         position = stop
+
+
+def _decode_envelope(text: str, value: Any) -> _Envelope:
+    try:
+        return _DECODER.decode(text)
+    except msgspec.ValidationError:
+        raise
+    except msgspec.DecodeError:
+        # Half a surrogate pair, escaped: no Unicode text holds it, so it becomes the replacement character.
+        repaired = json.dumps(value, ensure_ascii=False).encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+        return _DECODER.decode(repaired)
 
 
 def _append(decoded: HecBatch, envelope: _Envelope, query: Mapping[str, str], agent: Agent) -> None:
@@ -152,9 +163,9 @@ def _append(decoded: HecBatch, envelope: _Envelope, query: Mapping[str, str], ag
 
 
 def _text_of(event: msgspec.Raw | msgspec.UnsetType) -> str:
-    if event is msgspec.UNSET or event == b"null":
+    raw = b"null" if event is msgspec.UNSET else bytes(event)
+    if raw == b"null":
         raise _InvalidError("Event field is required", 12)
-    raw = bytes(event)
     text: str = msgspec.json.decode(raw) if raw[:1] == b'"' else raw.decode()
     if not text or text.isspace():
         raise _InvalidError("Event field cannot be blank", 13)

@@ -1,0 +1,115 @@
+"""The command `elis ingest`."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import orjson
+import stamina.instrumentation
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+from rich.table import Table
+
+from kit.errors import ElisError, InvalidArgument, NotFound
+from kit.terminal import complain, console
+from services.ingest.formats import FORMATS
+from services.ingest.logfile import LogFile, open_log_file
+from services.ingest.receivers.hec_events import SYSTEMS
+from services.ingest.sender import Credentials, open_client, read_credentials
+from services.ingest.shipper import Declaration, Shipment, Shipper
+
+EXIT_FAILED = 1
+EXIT_WRONG_USE = 2
+EXIT_INTERRUPTED = 130
+
+
+def ingest(
+    files: Annotated[list[Path], typer.Argument(help="Log files, also gzip.", show_default=False)],
+    source: Annotated[str, typer.Option(help="Name under which the events are found.")],
+    format_name: Annotated[str, typer.Option("--format", help="Log format [default: detected per file].")] = "",
+    system: Annotated[str, typer.Option(help="splunk, sap, application or infrastructure [default: what the format implies].")] = "",
+    host: Annotated[str, typer.Option(help="Host, where the records name none.")] = "",
+    service: Annotated[str, typer.Option(help="Service, where the records name none.")] = "",
+    environment: Annotated[str, typer.Option(help="Environment [default: production].")] = "",
+    credentials: Annotated[Path, typer.Option(help="The credentials file of `elis up`.")] = Path("elis-data/credentials.json"),
+    as_json: Annotated[bool, typer.Option("--json", help="Print the counts as JSON.")] = False,
+) -> None:
+    """Sends log files to ELIS; running it again adds nothing."""
+    stamina.instrumentation.set_on_retry_hooks(())  # a retry shows in the time it takes; a log line would break the bar
+    try:
+        if format_name and format_name not in FORMATS:
+            raise InvalidArgument(f"there is no format {format_name!r}; choose one of {', '.join(FORMATS)}")
+        if system and system not in SYSTEMS:
+            raise InvalidArgument(f"there is no system {system!r}; choose one of {', '.join(sorted(SYSTEMS))}")
+        declaration = Declaration(source, host, system, service, environment)
+        receiver = read_credentials(credentials)
+        opened, problems = _open_files(files, format_name)
+        shipments = asyncio.run(_ship(opened, declaration, receiver))
+    except ElisError as error:
+        complain(error.message)
+        raise typer.Exit(EXIT_WRONG_USE if isinstance(error, InvalidArgument | NotFound) else EXIT_FAILED) from None
+    except KeyboardInterrupt:
+        complain("stopped; run the same command again to go on, what was sent is recognised")
+        raise typer.Exit(EXIT_INTERRUPTED) from None
+    _show(shipments, as_json)
+    for problem in problems:
+        complain(problem)
+    for shipment in shipments:
+        for note in shipment.notes:
+            complain(f"{shipment.path}: {note}")
+    if problems or any(shipment.rejected for shipment in shipments):
+        raise typer.Exit(EXIT_FAILED)
+
+
+def _open_files(paths: Sequence[Path], format_name: str) -> tuple[list[LogFile], list[str]]:
+    """Opens every file before anything is sent; a missing one is wrong use, an unreadable one is left out and named."""
+    missing = [path for path in paths if not path.exists()]
+    if missing:
+        raise NotFound(f"there is no file {', '.join(map(str, missing))}; nothing was sent")
+    opened: list[LogFile] = []
+    problems: list[str] = []
+    for path in paths:
+        try:
+            file = open_log_file(path, format_name)
+        except InvalidArgument as error:
+            problems.append(error.message)
+            continue
+        if file.size:
+            opened.append(file)
+        else:
+            console.print(f"{path} is empty: nothing to send")
+    return opened, problems
+
+
+async def _ship(files: Sequence[LogFile], declaration: Declaration, receiver: Credentials) -> list[Shipment]:
+    shipments: list[Shipment] = []
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    with Progress(*columns, console=console, transient=True) as bar:
+        async with open_client() as client:
+            shipper = Shipper(client, receiver)
+            for file in files:
+                task = bar.add_task(file.path.name, total=file.size)
+                shipments.append(await shipper.ship(file, declaration, lambda done, task=task: bar.update(task, completed=done)))  # type: ignore[misc]
+    return shipments
+
+
+def _show(shipments: Sequence[Shipment], as_json: bool) -> None:
+    totals = {name: sum(getattr(shipment, name) for shipment in shipments) for name in ("records", "accepted", "duplicates", "rejected")}
+    if as_json:
+        print(orjson.dumps({**totals, "files": [asdict(shipment) for shipment in shipments]}).decode())
+        return
+    table = Table("file", "format", *totals, box=None)
+    for column in table.columns[2:]:
+        column.justify = "right"
+    for shipment in shipments:
+        table.add_row(shipment.path, shipment.format, *(f"{getattr(shipment, name):,}" for name in totals))
+    if len(shipments) > 1:
+        table.add_row("total", "", *(f"{value:,}" for value in totals.values()), style="bold")
+    if shipments:
+        Console(file=sys.stdout).print(table)
