@@ -135,7 +135,7 @@ def test_control_c_stops_cleanly_and_still_tells_the_counts(tmp_path: Path) -> N
         with subprocess.Popen(
             arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": ".:protos/gen"}
         ) as process:
-            while not receiver.records:
+            while len(receiver.records) < 60:
                 time.sleep(0.02)
             process.send_signal(signal.SIGINT)
             stdout, stderr = process.communicate(timeout=20)
