@@ -36,12 +36,12 @@ def check_username(username: str) -> str:
 
 
 async def find_user(session: AsyncSession, username: str, *, lock: bool = False) -> User | None:
-    """Returns the user of this name in any case; None when there is none."""
+    """Returns the user of this name in any case, locked when asked; None when there is none."""
     folded = fold_username(username)
     if folded is None:
         return None
     statement = select(User).where(User.username_key == folded)
-    return (await session.scalars(statement.with_for_update() if lock else statement)).one_or_none()
+    return (await session.scalars(statement.with_for_update(key_share=True) if lock else statement)).one_or_none()
 
 
 async def get_user(session: AsyncSession, user_id: UUID, *, lock: bool = False) -> User | None:

@@ -34,7 +34,7 @@ _REDIS_PAUSE_SECONDS = 5.0
 
 
 class LoginAttempts:
-    """Counts failures in a moving window."""
+    """Counts attempts in a moving window; a success clears them."""
 
     def __init__(self, redis: Redis, allowed: int, window: timedelta) -> None:
         self._limit = RateLimitItemPerSecond(allowed, int(window.total_seconds()), namespace=_NAMESPACE)
@@ -52,21 +52,20 @@ class LoginAttempts:
         async with lock:
             yield
 
-    async def check(self, username: str) -> None:
-        """Raises RateLimited, with the seconds to wait, when the username has failed too often."""
+    async def begin(self, username: str) -> None:
+        """Counts an attempt; raises RateLimited, with the seconds to wait, when there were too many.
+
+        Counted before the password is looked at: an attempt whose caller hangs up in time must not be free.
+        """
         key = _key(username)
-        if not await self._count(lambda limiter: limiter.test(self._limit, key)):
+        if not await self._count(lambda limiter: limiter.hit(self._limit, key)):
             window = await self._count(lambda limiter: limiter.get_window_stats(self._limit, key))
             wait = max(1, round(window.reset_time - time()))
+            log.warning("excess_rate_limit_exceeded", retry_after=wait)
             raise RateLimited("too many failed sign-ins; try again later", retry_after=wait)
 
-    async def failed(self, username: str) -> None:
-        """Counts a failure."""
-        key = _key(username)
-        await self._count(lambda limiter: limiter.hit(self._limit, key))
-
     async def succeeded(self, username: str) -> None:
-        """Forgets the failures."""
+        """Forgets the attempts."""
         key = _key(username)
         await self._count(lambda limiter: limiter.clear(self._limit, key))
 

@@ -54,11 +54,15 @@ async def bootstrap(engine: AsyncEngine, password_rounds: int, known: dict[str, 
     """Returns working credentials, made where the known ones do not work."""
     async with unit_of_work(engine) as session:
         await session.execute(select(func.pg_advisory_xact_lock(_ADVISORY_LOCK)))
+        # All that is known is looked at before the first change: the audit log is locked from then on.
+        api_key = await _check_key(session, keys.API, ADMIN, known.get("admin_api_key", ""))
+        ingest_token = await _check_key(session, keys.INGEST, "", known.get("ingest_token", ""))
+        password = await _ensure_admin(session, password_rounds, known.get("admin_password", ""))
         return Credentials(
             USERNAME,
-            await _ensure_admin(session, password_rounds, known.get("admin_password", "")),
-            await _ensure_key(session, keys.API, ADMIN, known.get("admin_api_key", "")),
-            await _ensure_key(session, keys.INGEST, "", known.get("ingest_token", "")),
+            password,
+            api_key or await _make_key(session, keys.API, ADMIN, "first API key"),
+            ingest_token or await _make_key(session, keys.INGEST, "", "first ingest token"),
         )
 
 
@@ -81,11 +85,13 @@ async def _ensure_admin(session: AsyncSession, rounds: int, password: str) -> st
     return password
 
 
-async def _ensure_key(session: AsyncSession, kind: str, role: str, secret: str) -> str:
+async def _check_key(session: AsyncSession, kind: str, role: str, secret: str) -> str | None:
+    """Returns the secret when it opens what it should."""
     key = await keys.find_key(session, secret, kind) if secret else None
-    if key is not None and key.is_usable(datetime.now(UTC)) and key.role == role:
-        return secret
-    name = "first API key" if kind == keys.API else "first ingest token"
+    return secret if key is not None and key.is_usable(datetime.now(UTC)) and key.role == role else None
+
+
+async def _make_key(session: AsyncSession, kind: str, role: str, name: str) -> str:
     _, secret = await keys.create_key(session, name=name, kind=kind, role=role, actor=ACTOR, created_by=ACTOR)
     return secret
 

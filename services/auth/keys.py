@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid4
 
-from sqlalchemy import or_, select, update
+from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from kit.errors import InvalidArgument, NotFound
@@ -92,15 +92,14 @@ async def create_key(
 
 
 async def find_key(session: AsyncSession, secret: str, kind: str) -> ApiKey | None:
-    """Returns the key with this secret, usable or not, share-locked; notes the use of a usable one, once a minute."""
+    """Returns the key with this secret, usable or not, locked; notes the use of a usable one, once a minute."""
     statement = select(ApiKey).where(ApiKey.secret_hash == hash_secret(secret), ApiKey.kind == kind)
-    key = (await session.scalars(statement.with_for_update(read=True))).one_or_none()
+    key = (await session.scalars(statement.with_for_update(key_share=True))).one_or_none()
     if key is None:
         return None
     now = datetime.now(UTC)
     if key.is_usable(now) and (key.last_used_at is None or key.last_used_at < now - _USE_NOTED_EVERY):
-        unnoted = or_(ApiKey.last_used_at.is_(None), ApiKey.last_used_at < now - _USE_NOTED_EVERY)
-        await session.execute(update(ApiKey).where(ApiKey.id == key.id, unnoted).values(last_used_at=now))
+        key.last_used_at = now
     return key
 
 

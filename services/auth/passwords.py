@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from importlib.resources import files
+from itertools import pairwise
 from typing import TypeVar
 
 from kit.errors import InvalidArgument, RateLimited
@@ -26,6 +27,8 @@ SALT_BYTES = 16
 HASH_BYTES = 32
 _SCHEME = "pbkdf2-sha256"
 _FEWEST_DIFFERENT = 5
+_LONG_NAME = 4
+"""Shorter usernames are part of too many good passwords."""
 _HASHING_THREADS = 2
 _WAITING = 16
 """Checks that may wait for a thread: at 0.2 s each, the last one waits less than two seconds."""
@@ -136,11 +139,14 @@ class PasswordPolicy:
         if len(set(password)) < _FEWEST_DIFFERENT:
             raise InvalidArgument("the password repeats too few different characters")
         folded = password.casefold()
-        if username.casefold() in folded:
+        if len(username) >= _LONG_NAME and username.casefold() in folded:
             raise InvalidArgument("the password contains the username")
+        steps = [abs(ord(one) - ord(other)) for one, other in pairwise(folded)]
+        if sum(step <= 1 for step in steps) * 2 > len(steps) or (folded + folded).find(folded, 1) < len(folded):
+            raise InvalidArgument("the password is a sequence or the same piece again and again")
         # "Sunshine2024!!" is as easy to guess as "sunshine".
         bare = re.sub(r"^[\W\d_]+|[\W\d_]+$", "", folded)
-        if folded in self._blocked or bare in self._blocked or not bare:
+        if folded in self._blocked or bare in self._blocked:
             raise InvalidArgument("the password is one of those that are guessed first; choose another one")
 
 

@@ -32,8 +32,7 @@ _REMEMBERED = timedelta(days=7)
 class Rotation:
     """What presenting a refresh token led to."""
 
-    family: RefreshFamily | None
-    """None: the token was never one of ours."""
+    family: RefreshFamily
     token: str | None
     """The successor; None: the token is not honoured."""
     reused: bool = False
@@ -66,14 +65,12 @@ class RefreshTokens:
         return family, token
 
     async def rotate(self, session: AsyncSession, token: str) -> Rotation:
-        """Uses a token up and returns its successor. Serialised by the lock on the family."""
+        """Uses a token, one of ours, up and returns its successor. Serialised by the lock on the family."""
+        family = await find_family(session, token)
+        assert family is not None
+        # Read after the lock was had: it shows what a concurrent use did.
+        row = (await session.scalars(select(RefreshToken).where(RefreshToken.token_hash == _hash(token)))).one()
         now = datetime.now(UTC)
-        hashed = _hash(token)
-        family_id = await session.scalar(select(RefreshToken.family_id).where(RefreshToken.token_hash == hashed))
-        if family_id is None:
-            return Rotation(None, None)
-        family = (await session.scalars(select(RefreshFamily).where(RefreshFamily.id == family_id).with_for_update())).one()
-        row = (await session.scalars(select(RefreshToken).where(RefreshToken.token_hash == hashed))).one()
         if family.ended_at is not None or now >= family.expires_at:
             return Rotation(family, None)
         if row.used_at is None:
@@ -89,6 +86,12 @@ class RefreshTokens:
 
     def _successor(self, token: str, salt: bytes) -> str:
         return _encode(hmac.digest(self._key, salt + token.encode(), "sha256"))
+
+
+async def find_owner(session: AsyncSession, token: str) -> UUID | None:
+    """Returns the id of the user whose token this is; None when the token is not one of ours."""
+    statement = select(RefreshFamily.user_id).join(RefreshToken, RefreshToken.family_id == RefreshFamily.id)
+    return await session.scalar(statement.where(RefreshToken.token_hash == _hash(token)))
 
 
 async def find_family(session: AsyncSession, token: str) -> RefreshFamily | None:

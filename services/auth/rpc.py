@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 from uuid import UUID
 
+import structlog
 from google.protobuf.timestamp_pb2 import Timestamp
 from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -26,6 +27,8 @@ from services.auth.tokens import TokenMint
 
 if TYPE_CHECKING:
     from kit.interceptors import RpcContext
+
+log = structlog.get_logger()
 
 
 class AuthServicer(rpc.AuthServiceServicer):
@@ -72,6 +75,7 @@ class AuthServicer(rpc.AuthServiceServicer):
         async with unit_of_work(self._engine) as session:
             key = await keys.find_key(session, request.key, keys.API)
             if key is None or not key.is_usable(datetime.now(UTC)):
+                log.warning("api key refused", prefix=key.prefix if key is not None else "")
                 raise Unauthenticated("the API key is unknown, has expired or was revoked")
             token = self._mint.for_key(key)
         return pb.ExchangeApiKeyResponse(access_token=token.text, expires_at=_to_timestamp(token.expires_at))
@@ -80,6 +84,7 @@ class AuthServicer(rpc.AuthServiceServicer):
     async def IssueServiceToken(self, request: pb.IssueServiceTokenRequest, context: RpcContext) -> pb.IssueServiceTokenResponse:
         """Gives a target of ELIS its own identity."""
         if not hmac.compare_digest(request.secret.encode(), self._service_secret):
+            log.warning("service secret refused", service=request.service[:64])
             raise Unauthenticated("the service secret is wrong; every target must have the same ELIS_SERVICE_SECRET")
         if request.service not in SERVICES:
             raise PermissionDenied(f"there is no service {request.service[:64]!r} that needs an identity")

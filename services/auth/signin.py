@@ -10,17 +10,18 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from kit.auth import Principal
 from kit.db import unit_of_work
-from kit.errors import InvalidArgument, PermissionDenied, Unauthenticated
+from kit.errors import Conflict, InvalidArgument, PermissionDenied, Unauthenticated
 from services.auth import audit
 from services.auth.accounts import find_user, get_user
 from services.auth.attempts import LoginAttempts
 from services.auth.models import User
 from services.auth.passwords import PasswordHasher
-from services.auth.refresh import RefreshTokens, end_family, find_family
+from services.auth.refresh import RefreshTokens, end_family, find_family, find_owner
 from services.auth.revocations import revoke
 from services.auth.tokens import AccessToken, TokenMint
 
 _MOST_OF_A_NAME = 64
+_NOT_HONOURED = "the refresh token is not valid; sign in again"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +51,7 @@ class SignIn:
         and a disabled user; RateLimited after too many failures of the name.
         """
         async with self._hasher.admission(), self._attempts.turn(username):
-            await self._attempts.check(username)
+            await self._attempts.begin(username)
             # No connection is held while the password is hashed.
             async with unit_of_work(self._engine) as session:
                 found = await find_user(session, username)
@@ -63,14 +64,15 @@ class SignIn:
             async with unit_of_work(self._engine) as session:
                 target = f"user:{found.id}" if found is not None else ""
                 await audit.record(session, audit.LOGIN_FAILED, target, {"username": username[:_MOST_OF_A_NAME]})
-            await self._attempts.failed(username)
         raise Unauthenticated("the username or the password is wrong")
 
     async def _open(self, found: User, rehashed: str | None) -> SignedIn | None:
         async with unit_of_work(self._engine) as session:
             user = await find_user(session, found.username, lock=True)
-            if user is None or user.disabled or user.password_hash != found.password_hash:
-                return None  # changed while the password was hashed
+            if user is None or user.disabled:
+                return None
+            if user.password_hash != found.password_hash:
+                raise Conflict("the account changed while you signed in; sign in again")
             user.last_login_at = datetime.now(UTC)
             if rehashed is not None:
                 user.password_hash = rehashed
@@ -82,18 +84,21 @@ class SignIn:
     async def refresh(self, token: str) -> SignedIn:
         """Rotates a refresh token; raises Unauthenticated. Reuse of an old one closes the family for good."""
         async with unit_of_work(self._engine) as session:
+            # Users are locked before their families, here and where users are changed.
+            owner = await find_owner(session, token)
+            user = await get_user(session, owner, lock=True) if owner is not None else None
+            if user is None:
+                raise Unauthenticated(_NOT_HONOURED)
             rotation = await self._refresh.rotate(session, token)
             family = rotation.family
-            if family is not None and rotation.token is not None:
-                user = await get_user(session, family.user_id, lock=True)
-                if user is not None and not user.disabled:
-                    return SignedIn(self._mint.for_user(user, str(family.id)), rotation.token, family.expires_at, user)
-            if family is not None and rotation.reused:
+            if rotation.token is not None and not user.disabled:
+                return SignedIn(self._mint.for_user(user, str(family.id)), rotation.token, family.expires_at, user)
+            if rotation.reused:
                 await end_family(session, family.id, "an old refresh token was used again")
                 await revoke(session, f"session:{family.id}")
                 await audit.record(session, audit.TOKEN_REUSED, f"user:{family.user_id}", {"session": str(family.id)})
         # After the commit: the end of the family must last.
-        raise Unauthenticated("the refresh token is not valid; sign in again")
+        raise Unauthenticated(_NOT_HONOURED)
 
     async def logout(self, caller: Principal, token: str) -> None:
         """Closes the caller's session, and the refresh token's when another one of the same user is given."""
