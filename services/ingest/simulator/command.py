@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import re
-import sys
 import time
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,8 +19,9 @@ from rich.progress import Progress as ProgressBar
 from rich.table import Table
 
 from kit.errors import ElisError, InvalidArgument, NotFound
+from kit.terminal import complain, console
+from services.ingest.sender import read_credentials
 from services.ingest.simulator import stamps
-from services.ingest.simulator.delivery import read_credentials
 from services.ingest.simulator.generator import check_plan
 from services.ingest.simulator.labels import describe_plan
 from services.ingest.simulator.playback import Progress, check_speed, play, write
@@ -33,7 +33,6 @@ EXIT_FAILED = 1
 EXIT_WRONG_USE = 2
 EXIT_INTERRUPTED = 130
 _DURATION = re.compile(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s?)?", re.ASCII)
-_console = Console(stderr=True)
 
 
 def simulate(
@@ -63,14 +62,14 @@ def simulate(
         progress = Progress(describe_plan(plan))
         finished = _run(plan, progress, speed=speed, labels=labels, credentials=credentials, out=out, sap_dir=sap_dir)
     except ElisError as error:
-        _console.print(f"elis: {error.message}", style="red", highlight=False, markup=False, soft_wrap=True)
+        complain(error.message)
         raise typer.Exit(EXIT_WRONG_USE if isinstance(error, (InvalidArgument, NotFound)) else EXIT_FAILED) from None
     _show_summary(progress, as_json)
     if not finished:
-        _console.print("elis: stopped before the end of the story", style="yellow", markup=False)
+        complain("stopped before the end of the story")
         raise typer.Exit(EXIT_INTERRUPTED)
     if failed := progress.failed.total():
-        _console.print(f"elis: ELIS did not take {failed} of {progress.events} events", style="red", markup=False)
+        complain(f"ELIS did not take {failed} of {progress.events} events; its log says why")
         raise typer.Exit(EXIT_FAILED)
 
 
@@ -124,7 +123,7 @@ def _progress_bar() -> ProgressBar:
         TextColumn("{task.fields[clock]}"),
         TextColumn("{task.fields[systems]}"),
         TimeElapsedColumn(),
-        console=_console,
+        console=console,
         transient=True,
     )
 
@@ -154,11 +153,11 @@ def _show_summary(progress: Progress, as_json: bool) -> None:
     table.columns[2].justify = "right"
     for (system, service), count in sorted(progress.services.items()):
         table.add_row(system, service, f"{count:,}")
-    console = Console(file=sys.stdout)
-    console.print(table)
+    answer = Console(highlight=False)
+    answer.print(table)
     header = progress.header
     planted = f"{header.root.system}/{header.root.service} from {header.fault_start}" if header.root else "nothing"
-    console.print(f"{progress.events:,} events in {progress.seconds:.1f} s; planted: {planted}", highlight=False)
+    answer.print(f"{progress.events:,} events in {progress.seconds:.1f} s; planted: {planted}")
 
 
 def summarise(progress: Progress) -> dict[str, Any]:

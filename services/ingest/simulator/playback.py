@@ -14,8 +14,9 @@ from pathlib import Path
 import orjson
 
 from kit.errors import InvalidArgument
+from services.ingest.sender import Credentials
 from services.ingest.simulator import otlp
-from services.ingest.simulator.delivery import Credentials, encode_event, open_delivery
+from services.ingest.simulator.delivery import encode_event, open_delivery
 from services.ingest.simulator.events import HecPayload, OtlpPayload, SimulatedEvent
 from services.ingest.simulator.generator import generate
 from services.ingest.simulator.labels import Header, LabelFile, describe_plan

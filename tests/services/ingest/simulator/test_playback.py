@@ -13,7 +13,7 @@ import pytest
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceResponse
 
 from kit.errors import InvalidArgument, PermissionDenied, Unavailable
-from services.ingest.simulator.delivery import Credentials
+from services.ingest.sender import Credentials
 from services.ingest.simulator.generator import generate
 from services.ingest.simulator.labels import describe_plan
 from services.ingest.simulator.playback import Progress, play
