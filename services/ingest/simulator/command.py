@@ -125,6 +125,7 @@ def _progress_bar() -> ProgressBar:
         TimeElapsedColumn(),
         console=console,
         transient=True,
+        disable=not console.is_terminal,
     )
 
 

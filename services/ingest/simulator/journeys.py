@@ -116,6 +116,11 @@ class Order:
         failure = self._story.failure("sap", self._now, caller)
         if failure is not None:
             return self._give_up(failure, "order-service")
+        if self._rng.random() < 0.012:
+            self._pass(30, 90)
+            body = f"attempt 1 of 3 for order {self._number} failed, retrying: connection to SAP {SID} was reset by the peer"
+            self._say("order-service", "WARN", body, peer, "noise")
+            self._pass(200, 260)
         if self._rng.random() < 0.25:
             abap.audit_call(self._story, self._rng, self._now, caller)
         number = idocs.new_number(self._story)

@@ -95,6 +95,12 @@ async def test_what_is_refused_for_good_is_counted(receiver: Recording) -> None:
     assert len(receiver.events) == progress.accepted["splunk"] + progress.accepted["sap"]
 
 
+async def test_what_is_rejected_within_an_accepted_request_is_counted(receiver: Recording) -> None:
+    receiver.hec_answers += [(200, {"Elis-Rejected": "2"}, b'{"text":"Success","code":0}')]
+    progress = await play(PLAN, credentials(receiver), speed=0.0)
+    assert progress.failed.total() == 2
+
+
 async def test_a_wrong_token_is_told_before_anything_is_sent(receiver: Recording) -> None:
     with pytest.raises(PermissionDenied, match="refuses the ingest token"):
         await play(PLAN, credentials(receiver, "wrong"), speed=0.0)
