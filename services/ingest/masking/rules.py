@@ -1,0 +1,196 @@
+"""Masking rules as data, and the rules that every installation starts with."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Final
+
+from stdnum import iban, luhn
+
+from kit.errors import InvalidArgument
+
+MASK_PATTERN: Final = r"\[[a-z][a-z0-9_]{0,31}:[0-9a-f]{12}\]"
+"""What a masked value looks like."""
+
+_NAME = re.compile(r"[a-z][a-z0-9_]{0,31}")
+
+
+@dataclass(frozen=True)
+class MaskingRule:
+    """One kind of value to hide. All fields are plain data, so that rules can be stored, listed and edited.
+
+    `pattern` is a regular expression. Groups named `secret`, `secret2` … mark what is replaced; without them the whole match is.
+    `validator` names an entry of VALIDATORS, or is empty.
+    `hints` are ASCII texts (any case; the first four characters count) without which the pattern cannot match; `shapes` are
+    names of SHAPES that do the same for runs of digits; `context` is a regular expression over UTF-8 bytes that must match
+    from a hint or shape on. They keep clean batches cheap. A rule with neither hints nor shapes is searched in every text.
+    `keys` is a regular expression for names of attributes whose whole value is hidden.
+    """
+
+    name: str
+    pattern: str
+    validator: str = ""
+    hints: tuple[str, ...] = ()
+    context: str = ""
+    shapes: tuple[str, ...] = ()
+    keys: str = ""
+
+    def __post_init__(self) -> None:
+        """Raises InvalidArgument when a field cannot be used."""
+        if _NAME.fullmatch(self.name) is None:
+            raise InvalidArgument(f"the name of a masking rule is 1 to 32 of a-z, 0-9 and _, not {self.name!r}")
+        if self.validator and self.validator not in VALIDATORS:
+            raise InvalidArgument(f"there is no validator {self.validator!r}; choose one of {', '.join(VALIDATORS)}")
+        for hint in self.hints:
+            if not hint or not hint.isascii():
+                raise InvalidArgument(f"a hint is ASCII text, not {hint!r}")
+        for shape in self.shapes:
+            if shape not in SHAPES:
+                raise InvalidArgument(f"there is no shape {shape!r}; choose one of {', '.join(SHAPES)}")
+        for text in (self.pattern, self.keys, self.context):
+            try:
+                compiled = re.compile(text)
+            except re.error as error:
+                raise InvalidArgument(f"the pattern {text!r} of masking rule {self.name} is not a regular expression: {error}") from None
+            if text and compiled.match(""):
+                raise InvalidArgument(f"the pattern {text!r} of masking rule {self.name} matches the empty text")
+
+    @cached_property
+    def regex(self) -> re.Pattern[str]:
+        """The compiled pattern."""
+        return re.compile(self.pattern)
+
+    @cached_property
+    def key_regex(self) -> re.Pattern[str] | None:
+        """The compiled expression for attribute names, or None."""
+        return re.compile(self.keys) if self.keys else None
+
+    @cached_property
+    def secret_groups(self) -> tuple[str, ...]:
+        """Names of the groups that mark what is replaced."""
+        return tuple(name for name in self.regex.groupindex if name.startswith("secret"))
+
+    @cached_property
+    def measure(self) -> Callable[[str], int] | None:
+        """The validator: returns how many leading characters of a match are a real value, 0 for none."""
+        return VALIDATORS[self.validator] if self.validator else None
+
+
+def measure_card(text: str) -> int:
+    """Returns the length of `text` when its digits are a card number of a known brand, length and check digit, else 0."""
+    digits = text.replace(" ", "").replace("-", "")
+    if not luhn.is_valid(digits):
+        return 0
+    return len(text) if any(digits.startswith(heads) and len(digits) in lengths for heads, lengths in _BRANDS) else 0
+
+
+_BRANDS: Final = (
+    (("4",), (13, 16, 19)),  # Visa
+    (("51", "52", "53", "54", "55", *map(str, range(2221, 2721))), (16,)),  # Mastercard
+    (("34", "37"), (15,)),  # American Express
+    (("6011", "644", "645", "646", "647", "648", "649", "65", "62"), (16, 17, 18, 19)),  # Discover, UnionPay
+    (tuple(map(str, range(3528, 3590))), (16, 17, 18, 19)),  # JCB
+    (("36", "38", "39", "300", "301", "302", "303", "304", "305"), (14, 16)),  # Diners Club
+    (("5018", "5020", "5038", "5893", "6304", "6759", "6761", "6762", "6763"), (16, 17, 18, 19)),  # Maestro
+)
+
+
+def measure_iban(text: str) -> int:
+    """Returns the length of the longest start of `text` that is an IBAN, cut at blanks; 0 when there is none."""
+    while text:
+        if iban.is_valid(text):
+            return len(text)
+        text, _, _ = text.rpartition(" ")
+    return 0
+
+
+VALIDATORS: Final[dict[str, Callable[[str], int]]] = {"card": measure_card, "iban": measure_iban}
+"""Checks by name. Each returns how many leading characters of the match are a real value."""
+
+SHAPES: Final[dict[str, re.Pattern[bytes]]] = {
+    "card": re.compile(rb"[0-9]{4}(?:[0-9]{9}|[ -][0-9]{4}[ -][0-9]{4}|[ -][0-9]{6}[ -][0-9]{4})"),
+    "iban": re.compile(rb"[A-Z]{2}[0-9]{2}[A-Z0-9 ]"),
+}
+"""Runs of digits (and capitals) by name; the vector operations of `hints` find at least what these find."""
+
+_SENSITIVE = (
+    r"(?:pass(?:word|wd|phrase|code)?|pwd|secret(?:[_-]?access[_-]?key|[_-]?key)?|client[_-]?secret|api[_-]?key|access[_-]?key(?:[_-]?id)?|"
+    r"private[_-]?key|account[_-]?key|shared[_-]?access[_-]?key|encryption[_-]?key|signing[_-]?key|(?:[a-z]{1,24}[_-])?token|authorization|mysapsso2)"
+)
+_ASSIGNS = r"(?![A-Za-z])(?:\\?[\"'])?[ \t]{0,3}(?:=>|[:=])"
+_DONE = rf"(?!{MASK_PATTERN}|\*{{2,}}|\.{{3,}})"
+_SCHEME = r"(?:(?:Bearer|Basic|Splunk|Digest|ApiKey|Token)[ \t]+)"
+
+BUILT_IN_RULES: Final = (
+    # https://user:secret@host, redis://:secret@host
+    MaskingRule(
+        "url_password",
+        rf"(?<=://)[^\s/:@\"'\x1e]{{0,128}}:{_DONE}(?P<secret>[^\s/\"'\x1e]{{1,256}})@",
+        hints=("://",),
+        context=r"://[^\s/:@\"']{0,128}:[^\s/\"']{1,256}@",
+    ),
+    # password=…, "passwd": "…", api_key: …, Authorization: Bearer …; PWD=/home is a folder.
+    MaskingRule(
+        "credential",
+        rf"(?i)(?:(?<![A-Za-z])|(?<=_)){_SENSITIVE}{_ASSIGNS}[ \t]{{0,3}}"
+        rf"(?:\\?\"{_SCHEME}?{_DONE}(?P<secret>[^\"\\\x1e]{{1,4096}})|\\?'{_SCHEME}?{_DONE}(?P<secret2>[^'\\\x1e]{{1,4096}})"
+        rf"|(?![/\"'\\])(?:{_SCHEME}{_DONE}(?P<secret3>[^\s\"'&,;<>(){{}}|\\\x1e]{{1,4096}})"
+        rf"|(?!{_SCHEME}){_DONE}(?P<secret4>[^\s\"'&,;<>(){{}}|\\\x1e]{{1,4096}})))",
+        hints=("pass", "pwd", "secr", "toke", "apik", "api_", "api-", "acce", "priv", "acco", "shar", "encr", "sign", "auth", "mysa"),
+        context=rf"(?i){_SENSITIVE}{_ASSIGNS}",
+        keys=rf"(?i)(?:.*[^A-Za-z])?{_SENSITIVE}",
+    ),
+    MaskingRule(
+        "bearer",
+        rf"(?i)\b(?:bearer|splunk)[ \t]+{_DONE}(?P<secret>[A-Za-z0-9._~+/-]{{16,4096}}=*)",
+        hints=("bear", "splu"),
+        context=r"(?i)(?:bearer|splunk)[ \t]+[A-Za-z0-9._~+/-]{16}",
+    ),
+    MaskingRule(
+        "private_key",
+        r"-----BEGIN (?:[A-Z0-9]{1,16} ){0,3}PRIVATE KEY-----(?P<secret>[^-\x1e]{16,16384})(?:-----END|$)",
+        hints=("-----BEGIN",),
+        context="-----BEGIN ",
+    ),
+    MaskingRule(
+        "jwt",
+        r"\beyJ[A-Za-z0-9_-]{8,4096}\.[A-Za-z0-9_-]{8,8192}\.[A-Za-z0-9_-]{0,2048}",
+        hints=("eyJ",),
+        context=r"eyJ[A-Za-z0-9_-]{8,4096}\.",
+    ),
+    MaskingRule(
+        "cloud_key",
+        r"\b(?:(?:AKIA|ASIA|AROA|AIDA|AGPA)[A-Z0-9]{16}\b|AIza[A-Za-z0-9_-]{35}|ya29\.[A-Za-z0-9_-]{20,2048}|gh[pousr]_[A-Za-z0-9]{36,255}"
+        r"|github_pat_[A-Za-z0-9_]{22,255}|glpat-[A-Za-z0-9_-]{20,255}|xox[abeoprs]-[A-Za-z0-9-]{10,255}|[sr]k_live_[A-Za-z0-9]{16,255}"
+        r"|npm_[A-Za-z0-9]{36}|SG\.[A-Za-z0-9_-]{22}\.[A-Za-z0-9_-]{43})|(?<=[?&]sig=)[A-Za-z0-9%+/=]{20,255}",
+        hints=(
+            *("AKIA", "ASIA", "AROA", "AIDA", "AGPA", "AIza", "ya29", "ghp_", "gho_", "ghu_", "ghs_", "ghr_", "github_pat_", "glpat-"),
+            *("xox", "sk_live", "rk_live", "npm_", "SG.", "sig="),
+        ),
+        context=r"(?:A[KSRI][IOD]A|AGPA|AIza|ya29\.|gh[pousr]_|github_pat_|glpat-|xox.-|[sr]k_live_|npm_|SG\.|sig=)[A-Za-z0-9_%+/-]{10}",
+    ),
+    MaskingRule(
+        "email",
+        r"(?<![\w.%+-])[\w.%+-]{1,64}@(?:[\w-]{1,63}\.){1,8}[^\W\d_]{2,24}(?![\w-])",
+        hints=("@",),
+        context=r"@[\w.\x80-\xff-]{1,520}?\.[A-Za-z\x80-\xff]{2}",
+    ),
+    MaskingRule(
+        "iban",
+        r"\b[A-Z]{2}\d{2}(?:(?: [A-Z0-9]{4}){2,7}(?: [A-Z0-9]{1,3})?|[A-Z0-9]{11,30})\b",
+        validator="iban",
+        shapes=("iban",),
+        context=r"(?<![A-Za-z0-9_])[A-Z]{2}[0-9]{2}(?:[A-Z0-9]{11}| [A-Z0-9]{4} )",
+    ),
+    MaskingRule(
+        "card",
+        r"(?<![\d.])(?:[2-6]\d{3}(?P<gap>[ -]?)\d{4}(?P=gap)\d{4}(?P=gap)\d{4}(?:(?P=gap)\d{1,3})?|3\d{3}(?P<gap2>[ -]?)\d{6}(?P=gap2)\d{4,5}|4\d{12})(?!\d)",
+        validator="card",
+        context=r"(?<![0-9.])[2-6][0-9]{3}",
+        shapes=("card",),
+    ),
+)
+"""The rules that every installation starts with, in the order in which they are applied."""
