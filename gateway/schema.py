@@ -1,0 +1,134 @@
+"""The schema: its domains put together. `python -m gateway.schema` prints it, `--check` compares it with schema.graphql."""
+
+# The names of arguments are those of the API. Strawberry's decorators lose the types of resolvers.
+# ruff: noqa: A002
+# mypy: disallow-untyped-decorators=False
+from __future__ import annotations
+
+import difflib
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+from uuid import UUID
+
+import strawberry
+from google.protobuf.message import Message
+from graphql import GraphQLError
+from strawberry.schema.config import StrawberryConfig
+from strawberry.tools import merge_types
+from strawberry.types import ExecutionContext
+
+from elis.auth.v1 import auth_pb2
+from elis.correlate.v1 import correlate_pb2
+from elis.ingest.v1 import ingest_pb2
+from elis.search.v1 import search_pb2
+from gateway import auth, correlate, events, ingest, search
+from gateway.admission import Admit
+from gateway.context import Info
+from gateway.errors import PresentErrors, record
+from gateway.projection import Executor
+from gateway.resolve import create_resolver
+from gateway.scalars import SCALARS
+from kit.errors import NotFound
+
+SDL_PATH = Path(__file__).with_name("schema.graphql")
+
+TWINS: dict[type, type[Message]] = {
+    auth.ApiKey: auth_pb2.ApiKey,
+    auth.Caller: auth_pb2.Caller,
+    auth.CreateApiKeyPayload: auth_pb2.CreateApiKeyResponse,
+    auth.LoginPayload: auth_pb2.LoginResponse,
+    auth.TokenPair: auth_pb2.TokenPair,
+    auth.User: auth_pb2.User,
+    correlate.Cause: correlate_pb2.Cause,
+    correlate.EvidenceEvent: correlate_pb2.EvidenceEvent,
+    correlate.Finding: correlate_pb2.Finding,
+    correlate.Incident: correlate_pb2.Incident,
+    correlate.Link: correlate_pb2.Link,
+    correlate.Statistics: correlate_pb2.GetStatisticsResponse,
+    correlate.StatisticsGroup: correlate_pb2.StatisticsGroup,
+    correlate.StatisticsPoint: correlate_pb2.StatisticsPoint,
+    correlate.Template: correlate_pb2.Template,
+    correlate.TimelineEntry: correlate_pb2.TimelineEntry,
+    events.LogEvent: search_pb2.Event,
+    ingest.IngestPayload: ingest_pb2.IngestEventsResponse,
+    ingest.RejectedEvent: ingest_pb2.RejectedEvent,
+    ingest.Source: ingest_pb2.Source,
+    search.Facet: search_pb2.Facet,
+    search.FacetValue: search_pb2.FacetValue,
+    search.HistogramBucket: search_pb2.HistogramBucket,
+    search.Pattern: search_pb2.Pattern,
+}
+"""GraphQL type to the message that it shows."""
+
+
+@strawberry.type
+class NodeQuery:
+    """Part of Query."""
+
+    @strawberry.field(graphql_type=events.Node | None, description="The event or incident with this id; null when there is none.")
+    async def node(
+        self,
+        info: Info,
+        id: Annotated[strawberry.ID, strawberry.argument(description="The number of an event, or the UUID of an incident.")],
+    ) -> Message | None:
+        """Returns an object by its id, whose form tells what it is."""
+        number = events.parse_event_id(id)
+        if number is not None:
+            return await search.find_event(info.context, number)
+        try:
+            return await info.context.incidents.load(str(UUID(id)))
+        except (ValueError, NotFound):
+            return None
+
+
+def _merge(name: str, description: str, *parts: type) -> type:
+    merged = merge_types(name, parts)
+    merged.__strawberry_definition__.description = description  # type: ignore[attr-defined]
+    return merged
+
+
+class Schema(strawberry.Schema):
+    """Strawberry's schema with ELIS' logging of errors."""
+
+    def process_errors(self, errors: list[GraphQLError], execution_context: ExecutionContext | None = None) -> None:  # noqa: ARG002
+        """Logs what is our fault; what callers do wrong is theirs to read."""
+        record(errors)
+
+
+def create_schema() -> Schema:
+    """Returns the schema."""
+    return Schema(
+        query=_merge("Query", "What can be read.", search.SearchQuery, correlate.CorrelateQuery, ingest.IngestQuery, auth.AuthQuery, NodeQuery),
+        mutation=_merge("Mutation", "What can be changed.", auth.AuthMutation, ingest.IngestMutation, correlate.CorrelateMutation),
+        subscription=_merge("Subscription", "What can be followed.", search.SearchSubscription),
+        config=StrawberryConfig(default_resolver=create_resolver(TWINS), scalar_map=SCALARS, disable_field_suggestions=True),
+        extensions=[PresentErrors, Admit],
+        execution_context_class=Executor,
+    )
+
+
+def render_sdl() -> str:
+    """Returns the schema in the schema definition language."""
+    return create_schema().as_str().rstrip() + "\n"
+
+
+def check_sdl() -> str:
+    """Returns how schema.graphql differs from the schema; empty when it does not."""
+    committed = SDL_PATH.read_text() if SDL_PATH.exists() else ""
+    return "".join(difflib.unified_diff(committed.splitlines(keepends=True), render_sdl().splitlines(keepends=True), SDL_PATH.name, "gateway/schema.py"))
+
+
+def main(arguments: list[Any]) -> int:
+    """Prints the schema, or with --check what is not current in schema.graphql; returns the exit code."""
+    if arguments == ["--check"]:
+        difference = check_sdl()
+        if difference:
+            sys.stderr.write(difference + "gateway/schema.graphql is not current; run: python -m gateway.schema > gateway/schema.graphql\n")
+        return 1 if difference else 0
+    sys.stdout.write(render_sdl())
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
