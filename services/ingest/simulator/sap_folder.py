@@ -22,7 +22,6 @@ class Addition:
     source: str
     system: str
     host: str
-    path: str
     fields: dict[str, str]
     events: int = 0
     parts: list[str] = field(default_factory=list)
@@ -80,7 +79,7 @@ class SapFolder:
             "environment": "production",
             "log.file.path": f"/{payload.path.partition('/')[2]}",
         }
-        addition = Addition(payload.format, event.source, event.system, event.host, payload.path, fields)
+        addition = Addition(payload.format, event.source, event.system, event.host, fields)
         # Head and stamp may stand in the file already; what is read on its own needs them again.
         if payload.head:
             addition.parts.append(f"{payload.head}\n")

@@ -1,4 +1,4 @@
-"""A story under way: its clock, its chance, its numbers, and the events that are still to come."""
+"""A story under way: its clock, its dice, its numbers, and the events that are still to come."""
 
 from __future__ import annotations
 
@@ -63,7 +63,6 @@ class Story:
         self.plan = plan
         self.fault = fault
         self.start_ns = plan.start_ns - plan.start_ns % SECOND
-        self.end_ns = self.start_ns + plan.duration * SECOND
         self.onset = int(plan.duration * plan.fault_at)
         """Second of the story at which the fault begins, if there is one."""
         self.tempo = min(1.0, (plan.duration - self.onset) / FAULT_SECONDS)
@@ -80,7 +79,7 @@ class Story:
         self._mean_factor = sum(hours) / len(hours)
 
     def rng(self, name: str) -> Random:
-        """Returns the chance of one stream: independent of what other streams draw."""
+        """Returns the random generator of one stream, independent of what other streams draw."""
         return Random(f"{self.plan.seed}/{name}")
 
     def number(self, series: str, first: int) -> int:

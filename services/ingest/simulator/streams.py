@@ -38,16 +38,15 @@ class Mix(Generic[T]):
 
 @dataclass(frozen=True, slots=True)
 class Ramp:
-    """Rises from 0 at `start` to `peak` within `rise` seconds and stays there until `end` (all in story seconds)."""
+    """Rises from 0 at `start` (second of the story) to `peak` within `rise` seconds, and stays there."""
 
     start: float
     rise: float
     peak: float = 1.0
-    end: float = float("inf")
 
     def __call__(self, second: float) -> float:
         """Returns the height at a second of the story."""
-        if second < self.start or second >= self.end:
+        if second < self.start:
             return 0.0
         if second >= self.start + self.rise:
             return self.peak
