@@ -1,0 +1,134 @@
+"""The folder of indexes: one per UTC day, opened when needed, a bounded number of them at once."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from collections import OrderedDict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import date, timedelta
+from pathlib import Path
+from threading import Lock
+
+import structlog
+from tantivy import Index, Order, Query, Schema, Searcher
+
+from services.search.engine import DAY
+from services.search.engines.tantivy.schema import open_index
+from services.search.selection import Selection
+
+log = structlog.get_logger()
+
+_EPOCH = date(1970, 1, 1)
+_TRASH = ".deleted"
+_DAY_NAME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
+
+
+@dataclass(slots=True)
+class DayBounds:
+    """What a day's index holds, as of its last commit."""
+
+    events: int
+    first_id: int
+    last_id: int
+
+
+class Days:
+    """The indexes of all days. Safe to use from several threads."""
+
+    def __init__(self, folder: Path, schema: Schema, most_open: int) -> None:
+        self._folder = folder
+        self._schema = schema
+        self._most_open = most_open
+        self._lock = Lock()
+        self._open: OrderedDict[int, Index] = OrderedDict()
+        self._bounds: dict[int, DayBounds] = {}
+
+    def load(self) -> list[int]:
+        """Opens every index once; returns the days whose index is damaged, after moving it out of the way."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        damaged = []
+        for path in sorted(self._folder.iterdir()):
+            if path.name.endswith(_TRASH):
+                shutil.rmtree(path)
+            if not _DAY_NAME.fullmatch(path.name):
+                continue
+            day = (date.fromisoformat(path.name) - _EPOCH).days
+            try:
+                self._bounds[day] = _measure(self.searcher(day))
+            except (ValueError, OSError) as error:
+                log.error("index damaged", day=path.name, reason=str(error))
+                self.delete(day)
+                damaged.append(day)
+        return damaged
+
+    def path(self, day: int) -> Path:
+        """Returns the folder of a day's index."""
+        return self._folder / (_EPOCH + timedelta(days=day)).isoformat()
+
+    def held(self) -> dict[int, int]:
+        """Returns the number of events by day, oldest first."""
+        with self._lock:
+            return {day: bounds.events for day, bounds in sorted(self._bounds.items())}
+
+    def within(self, selection: Selection, *, newest_first: bool = False) -> list[int]:
+        """Returns the days that a selection may reach, in order."""
+        with self._lock:
+            days = sorted(day for day in self._bounds if day * DAY < selection.end and (day + 1) * DAY > selection.start)
+        return days[::-1] if newest_first else days
+
+    def holding(self, event_id: int) -> Iterator[int]:
+        """Yields the days whose range of ids covers an id, newest first."""
+        with self._lock:
+            days = [day for day, bounds in self._bounds.items() if bounds.first_id <= event_id <= bounds.last_id]
+        yield from sorted(days, reverse=True)
+
+    def bounds(self, day: int) -> DayBounds | None:
+        """Returns what a day's index holds; None when there is none."""
+        with self._lock:
+            return self._bounds.get(day)
+
+    def searcher(self, day: int) -> Searcher:
+        """Returns a view of the last commit of a day."""
+        with self._lock:
+            index = self._open.get(day)
+            if index is None:
+                index = self._open[day] = open_index(self._schema, self.path(day))
+                while len(self._open) > self._most_open:
+                    self._open.popitem(last=False)
+            self._open.move_to_end(day)
+            return index.searcher()
+
+    def refresh(self, day: int, first_id: int, last_id: int) -> None:
+        """Shows the newest commit of a day, which holds events of these ids beside those known before."""
+        with self._lock:
+            if day in self._open:
+                self._open[day].reload()
+        events = self.searcher(day).num_docs
+        with self._lock:
+            known = self._bounds.get(day)
+            if known is not None:
+                first_id, last_id = min(first_id, known.first_id), max(last_id, known.last_id)
+            self._bounds[day] = DayBounds(events, first_id, last_id)
+
+    def delete(self, day: int) -> None:
+        """Deletes a day. Queries that run on it end undisturbed: the files live until they are closed."""
+        with self._lock:
+            self._open.pop(day, None)
+            self._bounds.pop(day, None)
+        path = self.path(day)
+        if path.exists():
+            trash = path.with_name(path.name + _TRASH)
+            os.replace(path, trash)
+            shutil.rmtree(trash)
+
+
+def _measure(searcher: Searcher) -> DayBounds:
+    everything = Query.all_query()
+    ids = []
+    for order in (Order.Asc, Order.Desc):
+        hits = searcher.search(everything, limit=1, count=False, order_by_field="event_id", order=order).hits
+        ids += [value for value, _ in hits]
+    return DayBounds(searcher.num_docs, *(ids or [0, 0]))

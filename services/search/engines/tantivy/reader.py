@@ -1,0 +1,185 @@
+"""Reading: each question is asked of the days it reaches, and the answers are put together."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from threading import Event
+from typing import Any
+
+from tantivy import DocAddress, Order, Query, Searcher
+
+from services.search.conditions import LARGEST_SIGNED
+from services.search.engine import MILLISECOND, Grid, Hit, Key, ValueCounts
+from services.search.engines.tantivy.days import Days
+from services.search.engines.tantivy.query import QueryBuilder
+from services.search.engines.tantivy.schema import LINE, read_head, unmark_text
+from services.search.engines.tantivy.schema import MILLISECOND as MILLISECOND_FIELD
+from services.search.fields import attribute_path
+from services.search.selection import Selection
+
+EXACT_VALUES = 1000
+"""Distinct values of a field up to which counts are exact."""
+_MOST_VALUES = 10_000
+_MOST_BUCKETS = 50_000
+"""Buckets that one aggregation may make (Tantivy refuses beyond 65,000)."""
+
+
+class Abandoned(Exception):
+    """The caller has gone; nobody waits for the answer."""
+
+
+class Reader:
+    """Answers questions from the last commits. Safe to use from several threads; `gone` stops a long walk over days."""
+
+    def __init__(self, days: Days, queries: QueryBuilder) -> None:
+        self._days = days
+        self._queries = queries
+
+    def search(self, gone: Event, selection: Selection, newest_first: bool, limit: int, after: Key | None) -> list[Hit]:
+        """Returns a page of events in order; stops at the day that fills it."""
+        if after is not None:
+            selection = _narrow(selection, after, newest_first=newest_first)
+        condition = self._queries.build(selection.condition)
+        hits: list[Hit] = []
+        for day in self._days.within(selection, newest_first=newest_first):
+            _check(gone)
+            query = self._queries.select(selection, condition, day)
+            if after is not None:
+                query = self._queries.beyond(query, after, newest_first=newest_first)
+            hits += self._page(self._days.searcher(day), query, newest_first=newest_first, limit=limit - len(hits))
+            if len(hits) == limit:
+                break
+        return hits
+
+    def _page(self, searcher: Searcher, query: Query, *, newest_first: bool, limit: int) -> list[Hit]:
+        """Returns a page of one day, exact where timestamps are equal.
+
+        The index orders by timestamp alone. Of the last timestamp of a full page it returns any of the events that
+        share it, so these are asked for again, in the order of their ids.
+        """
+        order = Order.Desc if newest_first else Order.Asc
+        found = searcher.search(query, limit=limit, count=False, order_by_field="timestamp", order=order).hits
+        addresses = [address for _, address in found]
+        if len(found) == limit:
+            last = found[-1][0]
+            addresses = [address for timestamp, address in found if timestamp != last]
+            tied = self._queries.with_timestamp(query, last)
+            ties = searcher.search(tied, limit=limit - len(addresses), count=False, order_by_field="event_id", order=order).hits
+            addresses += [address for _, address in ties]
+        hits = [_to_hit(_line_at(searcher, address)) for address in addresses]
+        hits.sort(key=lambda hit: (hit.timestamp, hit.event_id), reverse=newest_first)
+        return hits
+
+    def count(self, gone: Event, selection: Selection) -> int:
+        """Returns how many events are selected."""
+        total = 0
+        for searcher, query in self._parts(gone, selection):
+            total += searcher.search(query, limit=1, count=True).count
+        return total
+
+    def get(self, gone: Event, event_id: int) -> bytes | None:
+        """Returns the line of an event."""
+        query = self._queries.equal("event_id", event_id)
+        for day in self._days.holding(event_id):
+            _check(gone)
+            searcher = self._days.searcher(day)
+            hits = searcher.search(query, limit=1, count=False).hits
+            if hits:
+                return _line_at(searcher, hits[0][1])
+        return None
+
+    def extent(self, gone: Event, selection: Selection) -> tuple[int, int] | None:
+        """Returns the first and last timestamp that is selected."""
+        first = self.search(gone, selection, False, 1, None)
+        last = self.search(gone, selection, True, 1, None)
+        return (first[0].timestamp, last[0].timestamp) if first and last else None
+
+    def histogram(self, gone: Event, selection: Selection, grid: Grid) -> Mapping[int, int]:
+        """Returns counts by bucket number."""
+        counts: Counter[int] = Counter()
+        for searcher, query in self._parts(gone, selection):
+            answer = searcher.aggregate(query, {"time": _histogram(grid)})
+            _add_buckets(counts, answer["time"]["buckets"], grid)
+        return counts
+
+    def split_histogram(self, gone: Event, selection: Selection, grid: Grid, field: str, values: Sequence[str]) -> Mapping[str, Mapping[int, int]]:
+        """Returns counts by value and bucket number."""
+        split: dict[str, Counter[int]] = {value: Counter() for value in values}
+        chunk = max(1, _MOST_BUCKETS // (grid.count + 1))
+        for searcher, query in self._parts(gone, selection):
+            for start in range(0, len(values), chunk):
+                part = values[start : start + chunk]
+                terms = {"terms": {"field": field, "size": len(part)}, "aggs": {"time": _histogram(grid)}}
+                answer = searcher.aggregate(self._queries.with_values(query, field, part), {"values": terms})
+                for bucket in answer["values"]["buckets"]:
+                    _add_buckets(split[bucket["key"]], bucket["time"]["buckets"], grid)
+        return split
+
+    def facets(self, gone: Event, selection: Selection, fields: Sequence[str], size: int) -> Mapping[str, ValueCounts]:
+        """Returns the most frequent values of several fields."""
+        counts: dict[str, Counter[str]] = {field: Counter() for field in fields}
+        others: Counter[str] = Counter()
+        wanted = min(max(size * 10, EXACT_VALUES), _MOST_VALUES)
+        request = {field: {"terms": {"field": field, "size": wanted}} for field in fields}
+        for searcher, query in self._parts(gone, selection):
+            answer = searcher.aggregate(query, request)
+            for field in fields:
+                others[field] += answer[field]["sum_other_doc_count"]
+                spell = unmark_text if attribute_path(field) else str
+                for bucket in answer[field]["buckets"]:
+                    counts[field][_spell_key(bucket, spell)] += bucket["doc_count"]
+        result = {}
+        for field in fields:
+            ranked = sorted(counts[field].items(), key=lambda item: (-item[1], item[0]))
+            result[field] = ValueCounts(tuple(ranked[:size]), others[field] + sum(count for _, count in ranked[size:]))
+        return result
+
+    def _parts(self, gone: Event, selection: Selection) -> Any:
+        """Yields a view and the query for each day that a selection reaches."""
+        condition = self._queries.build(selection.condition)
+        for day in self._days.within(selection):
+            _check(gone)
+            yield self._days.searcher(day), self._queries.select(selection, condition, day)
+
+
+def _check(gone: Event) -> None:
+    if gone.is_set():
+        raise Abandoned
+
+
+def _narrow(selection: Selection, after: Key, *, newest_first: bool) -> Selection:
+    """Leaves out the days that lie before a key in the order."""
+    if newest_first:
+        return Selection(selection.start, min(selection.end, after.timestamp + 1, LARGEST_SIGNED), selection.condition)
+    return Selection(max(selection.start, after.timestamp), selection.end, selection.condition)
+
+
+def _line_at(searcher: Searcher, address: DocAddress) -> bytes:
+    line: Any = searcher.doc(address).get_first(LINE)
+    return bytes(line)
+
+
+def _to_hit(line: bytes) -> Hit:
+    head = read_head(line)
+    assert head is not None, "only canonical lines are indexed"
+    return Hit(head[1], head[0], line)
+
+
+def _histogram(grid: Grid) -> dict[str, Any]:
+    width = grid.width // MILLISECOND
+    return {"histogram": {"field": MILLISECOND_FIELD, "interval": width, "offset": grid.origin // MILLISECOND % width, "min_doc_count": 1}}
+
+
+def _add_buckets(counts: Counter[int], buckets: list[dict[str, Any]], grid: Grid) -> None:
+    for bucket in buckets:
+        counts[(int(bucket["key"]) * MILLISECOND - grid.origin) // grid.width] += bucket["doc_count"]
+
+
+def _spell_key(bucket: dict[str, Any], spell: Any) -> str:
+    """Returns the value of a bucket as text: numbers as in JSON, whole ones without a fraction."""
+    key = bucket.get("key_as_string", bucket["key"])
+    if isinstance(key, float) and key.is_integer():
+        key = int(key)
+    text: str = spell(key) if isinstance(key, str) else str(key)
+    return text

@@ -1,0 +1,137 @@
+"""Writing: one writer per day that receives events, committed together. All of it runs on one thread."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+import structlog
+from tantivy import FieldType, Query, Schema
+
+from services.search.engine import LineBlock
+from services.search.engines.tantivy.days import Days
+from services.search.engines.tantivy.schema import open_index, read_head, to_document
+from services.search.lines import ORDINAL_BITS, split_lines
+
+log = structlog.get_logger()
+
+_ORDINALS = 1 << ORDINAL_BITS
+_BAD_DOCUMENT = ("The provided string is not valid JSON", "The field ")
+"""How Tantivy's errors about a single document begin; every other error is about the index."""
+
+
+@dataclass(slots=True)
+class _DayWriter:
+    """The writer of a day and what it took in since the last commit."""
+
+    writer: Any
+    blocks: set[int] = field(default_factory=set)
+    first_id: int = 0
+    last_id: int = 0
+    used_at: float = field(default_factory=monotonic)
+
+
+class Writers:
+    """The open writers. Each day is in one commit or another as a whole block: a block is in its index or not."""
+
+    def __init__(self, days: Days, schema: Schema, *, heap_bytes: int, threads: int, most_open: int, idle_seconds: float) -> None:
+        self._days = days
+        self._schema = schema
+        self._heap_bytes = heap_bytes
+        self._threads = threads
+        self._most_open = most_open
+        self._idle_seconds = idle_seconds
+        self._writers: dict[int, _DayWriter] = {}
+
+    def add(self, block: LineBlock) -> int:
+        """Takes a block in unless its day has it already; returns how many events are new."""
+        day = self._writers.get(block.day)
+        if (day is not None and block.id in day.blocks) or self._holds(block):
+            return 0
+        if day is None:
+            day = self._open(block.day)
+        added = 0
+        skipped = 0
+        for line in split_lines(block.lines):
+            added_line = _add_line(day.writer, line)
+            added += added_line
+            skipped += not added_line
+        if skipped:
+            log.error("lines not indexed: not canonical", block=block.id, lines=skipped)
+        first, last = block.id << ORDINAL_BITS, ((block.id + 1) << ORDINAL_BITS) - 1
+        day.first_id = min(day.first_id, first) if day.blocks else first
+        day.last_id = max(day.last_id, last)
+        day.blocks.add(block.id)
+        day.used_at = monotonic()
+        return added
+
+    def commit(self) -> None:
+        """Makes durable and visible what was taken in; closes writers that were idle for long."""
+        for number, day in list(self._writers.items()):
+            if day.blocks:
+                self._commit_day(number, day)
+            elif monotonic() - day.used_at > self._idle_seconds:
+                self._close_day(number)
+
+    def rollback(self) -> None:
+        """Forgets what was not committed."""
+        self._writers.clear()
+
+    def delete_day(self, day: int) -> None:
+        """Deletes a day's index."""
+        self._writers.pop(day, None)
+        self._days.delete(day)
+
+    def close(self) -> None:
+        """Closes the writers, without committing."""
+        for number in list(self._writers):
+            self._close_day(number)
+
+    def _open(self, day: int) -> _DayWriter:
+        if len(self._writers) >= self._most_open:
+            oldest = min(self._writers, key=lambda number: self._writers[number].used_at)
+            if self._writers[oldest].blocks:
+                self._commit_day(oldest, self._writers[oldest])
+            self._close_day(oldest)
+        path: Path = self._days.path(day)
+        path.mkdir(parents=True, exist_ok=True)
+        index = open_index(self._schema, path)
+        opened = self._writers[day] = _DayWriter(index.writer(heap_size=self._heap_bytes * self._threads, num_threads=self._threads))
+        return opened
+
+    def _commit_day(self, number: int, day: _DayWriter) -> None:
+        day.writer.commit()
+        self._days.refresh(number, day.first_id, day.last_id)
+        day.blocks.clear()
+        day.first_id = day.last_id = 0
+
+    def _close_day(self, number: int) -> None:
+        day = self._writers.pop(number)
+        day.writer.wait_merging_threads()
+
+    def _holds(self, block: LineBlock) -> bool:
+        """Says whether the committed index has events of a block."""
+        first, last = block.id << ORDINAL_BITS, (block.id << ORDINAL_BITS) + _ORDINALS - 1
+        bounds = self._days.bounds(block.day)
+        if bounds is None or last < bounds.first_id or first > bounds.last_id:
+            return False
+        query = Query.range_query(self._schema, "event_id", FieldType.Unsigned, first, last)
+        return bool(self._days.searcher(block.day).search(query, limit=1, count=False, order_by_field="event_id").hits)
+
+
+def _add_line(writer: Any, line: bytes) -> bool:
+    """Adds one line; False when it is not a canonical line, which no retry would change."""
+    head = read_head(line)
+    if head is None:
+        return False
+    try:
+        writer.add_json(to_document(line, head[1]))
+    except UnicodeDecodeError:
+        return False
+    except ValueError as error:
+        if str(error).startswith(_BAD_DOCUMENT):
+            return False
+        raise
+    return True

@@ -1,0 +1,377 @@
+"""What every engine must do alike: the same corpus, the same questions, the same answers."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from services.search.conditions import Condition, Everything
+from services.search.engine import DAY, Engine, Grid, Key, LineBlock
+from services.search.engines.tantivy.engine import TantivyOptions, open_tantivy
+from services.search.language import parse_query
+from services.search.lines import Line
+from services.search.matcher import Candidate, compile_selection
+from services.search.selection import OPEN_END, OPEN_START, Selection
+from tests.services.search.corpus import NOON, lines_of, make_block, make_blocks, make_line
+
+OpenEngine = Callable[[], AbstractAsyncContextManager[Engine]]
+ENGINES: dict[str, Callable[[Path], AbstractAsyncContextManager[Engine]]] = {
+    "tantivy": lambda folder: open_tantivy(folder, TantivyOptions(writer_heap_bytes=15_000_000, open_writers=2, open_days=2)),
+}
+SECOND = 1_000_000_000
+
+
+@pytest.fixture(params=ENGINES)
+def open_engine(request: pytest.FixtureRequest, tmp_path: Path) -> OpenEngine:
+    """Opens the engine under test; opened again, it has what it had."""
+    return lambda: ENGINES[request.param](tmp_path / "search")
+
+
+@pytest.fixture
+async def engine(open_engine: OpenEngine) -> AsyncIterator[Engine]:
+    async with open_engine() as opened:
+        yield opened
+
+
+def everything(condition: Condition = Everything(), start: int = OPEN_START, end: int = OPEN_END) -> Selection:  # noqa: B008  immutable
+    return Selection(start, end, condition)
+
+
+def find(query: str) -> Selection:
+    return everything(parse_query(query))
+
+
+async def fill(engine: Engine, blocks: list[LineBlock], position: str = "p") -> list[Line]:
+    await engine.index(blocks)
+    await engine.commit(position)
+    return lines_of(blocks)
+
+
+async def ids(engine: Engine, query: str) -> list[int]:
+    hits = await engine.search(find(query), newest_first=False, limit=1000, after=None)
+    return sorted(hit.event_id & 0xFFFFF for hit in hits)
+
+
+async def read_all(engine: Engine, selection: Selection, *, newest_first: bool, page: int) -> list[tuple[int, int]]:
+    keys: list[tuple[int, int]] = []
+    after: Key | None = None
+    while True:
+        hits = await engine.search(selection, newest_first=newest_first, limit=page, after=after)
+        keys += [(hit.timestamp, hit.event_id) for hit in hits]
+        if len(hits) < page:
+            return keys
+        after = Key(hits[-1].timestamp, hits[-1].event_id)
+
+
+async def test_an_empty_engine_answers(engine: Engine) -> None:
+    assert engine.position == ""
+    assert await engine.search(everything(), newest_first=True, limit=10, after=None) == []
+    assert await engine.count(everything()) == 0
+    assert await engine.get(5) is None
+    assert await engine.extent(everything()) is None
+    assert await engine.days() == []
+    facets = await engine.facets(everything(), ["service", "attributes.x"], 10)
+    assert facets["service"].values == facets["attributes.x"].values == ()
+
+
+async def test_lines_come_back_byte_for_byte(engine: Engine) -> None:
+    attributes = {"when": "2026-01-01T10:00:00+02:00", "z": 1.0, "a": {"b": [1, "2026-01-01 00:00:00Z", None]}, "big": 2**53 + 1, "text": 'ü"\\\n'}
+    block = make_block(7, [{"body": "two\nlines and a ü", "attributes": attributes, "trace_id": "ab" * 16}])
+    await fill(engine, [block])
+    expected = make_line(7 << 20, body="two\nlines and a ü", attributes=attributes, trace_id="ab" * 16)
+    (hit,) = await engine.search(everything(), newest_first=True, limit=10, after=None)
+    assert hit.line == expected
+    assert await engine.get(7 << 20) == expected
+    assert await engine.get((7 << 20) + 1) is None
+
+
+CASES: dict[str, tuple[dict[str, Any], list[str], list[str]]] = {
+    "words": (
+        {"body": "Connection to 10.0.0.5:30015 REFUSED by DBIF_RSQL_SQL_ERROR, naïve Straße"},
+        [
+            "connection",
+            "refused",
+            '"connection to"',
+            "10.0.0.5",
+            "10.0.0.*",
+            "DBIF_RSQL_SQL_ERROR",
+            "dbif*",
+            "RSQL",
+            "naïve",
+            "straße",
+            "conn* refused",
+            "30015",
+        ],
+        ["connect", '"to connection"', "10.0.5", "0.5.0", '"refused connection"', "*5" if False else "3001", "naive", "refusedby"],
+    ),
+    "fields": (
+        {"service": "billing", "host": "web-3", "environment": "production", "trace_id": "c0ffee" + "0" * 26, "severity_number": 18, "severity_text": "ERROR"},
+        [
+            "service:billing",
+            "service:bil*",
+            "service:*",
+            "host:web-3",
+            'host:"web-3"',
+            "env:production",
+            "trace:c0ffee*",
+            "trace:*",
+            "severity:error",
+            "severity:>=error",
+            "severity:>warn",
+            "severity_number:[9 TO 18]",
+            "severity:18",
+            "severity_text:ERROR",
+            "service:(billing OR shop)",
+            "NOT service:shop",
+            "-service:shop",
+            "source:web AND system:application",
+        ],
+        [
+            "service:bill",
+            "service:Billing",
+            "service:shop",
+            "span:*",
+            "severity:>error",
+            "severity:<error",
+            "severity_number:[9 TO 18}",
+            "-service:billing",
+            "severity_text:error",
+        ],
+    ),
+    "attributes": (
+        {
+            "attributes": {
+                "order_id": 42,
+                "user.name": "ada",
+                "http": {"status": 503, "path": "/pay"},
+                "ratio": 0.5,
+                "ok": True,
+                "tags": ["a", 7, 2.5],
+                "text_number": "42",
+                "at": "2026-01-01T10:00:00Z",
+                "service": "inner",
+                "large": 2**63 + 5,
+                "whole": 3.0,
+                "null": None,
+                "empty": {},
+            }
+        },
+        [
+            "order_id:42",
+            "attributes.order_id:42",
+            "order_id:42.0",
+            "order_id:[1 TO 42]",
+            "order_id:>41.5",
+            "order_id:[41.5 TO 42]",
+            "order_id:[42 TO 42.5}",
+            "user.name:ada",
+            "user.name:a*",
+            "http.status:>=500",
+            "http.status:{502 TO 504}",
+            'http.path:"/pay"',
+            "http:*",
+            "ratio:0.5",
+            "ratio:<1",
+            "ok:true",
+            "tags:a",
+            "tags:7",
+            "tags:>6",
+            "tags:[2 TO 2.75]",
+            "text_number:42",
+            "text_number:4*",
+            'at:"2026-01-01T10:00:00Z"',
+            "at:2026*",
+            "attributes.service:inner",
+            "large:9223372036854775813",
+            "whole:3",
+            "whole:[3 TO 3]",
+        ],
+        [
+            "order_id:4",
+            "order_id:4*",
+            "order_id:>42",
+            "order_id:[42.5 TO 50]",
+            "order_id:{42 TO 42.5}",
+            "user:ada",
+            "user.name:Ada",
+            "text_number:>1",
+            "ok:True",
+            "ok:1",
+            "tags:[8 TO 100]",
+            "tags:[3 TO 6]",
+            "http.status:<500",
+            'at:"2026-01-01T10:00:01Z"',
+            "null:*",
+            "empty:*",
+            "order:*",
+            "service:inner",
+        ],
+    ),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+async def test_conditions(engine: Engine, case: str) -> None:
+    event, matching, others = CASES[case]
+    await fill(engine, [make_block(1, [{"body": "something else", "severity_number": 5}, event])])
+    for query in matching:
+        assert 1 in await ids(engine, query), query
+    for query in others:
+        assert 1 not in await ids(engine, query), query
+
+
+async def test_a_time_range_includes_its_start_and_not_its_end(engine: Engine) -> None:
+    midnight = 20_001 * DAY
+    times = [midnight - 1, midnight, midnight + 1, midnight + DAY - 1, midnight + DAY]
+    await fill(engine, make_blocks([{"timestamp": time} for time in times]))
+    for start in (*times, OPEN_START):
+        for end in (*times, OPEN_END):
+            hits = await engine.search(everything(start=start, end=end), newest_first=False, limit=10, after=None)
+            assert [hit.timestamp for hit in hits] == [time for time in times if start <= time < end]
+            assert await engine.count(everything(start=start, end=end)) == len(hits)
+
+
+async def test_pages_split_ten_thousand_equal_timestamps_without_loss(engine: Engine) -> None:
+    before, after = [{"timestamp": NOON - 1 - n} for n in range(30)], [{"timestamp": NOON + 1 + n // 2} for n in range(30)]
+    blocks = make_blocks([*before, *({"timestamp": NOON} for _ in range(10_000)), *after], size=2500)
+    random.Random(3).shuffle(blocks)
+    await engine.index(blocks[:2])
+    await engine.commit("a")
+    lines = await fill(engine, blocks)
+    expected = sorted((line.timestamp, line.event_id) for line in lines)
+    assert len(expected) == 10_060
+    assert await read_all(engine, everything(), newest_first=True, page=997) == expected[::-1]
+    assert await read_all(engine, everything(), newest_first=False, page=1000) == expected
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(seed=st.integers(0, 2**32), page=st.integers(1, 12), newest_first=st.booleans(), query=st.sampled_from(["", "red", "service:a -red", "n:>1"]))
+async def test_pages_equal_a_sorted_list(seed: int, page: int, newest_first: bool, query: str, tmp_path_factory: pytest.TempPathFactory) -> None:
+    chance = random.Random(seed)
+    events = [
+        {
+            "timestamp": NOON + chance.choice([-DAY, 0, 0, 1, DAY]) + chance.randrange(3),
+            "body": chance.choice(["red", "green", "red green"]),
+            "service": chance.choice("ab"),
+            "attributes": {"n": chance.randrange(4)},
+        }
+        for _ in range(chance.randrange(60))
+    ]
+    blocks = make_blocks(events, size=7)
+    chance.shuffle(blocks)
+    start, end = sorted(chance.choices([OPEN_START, NOON - DAY, NOON, NOON + 1, NOON + 2, NOON + DAY + 1, OPEN_END], k=2))
+    selection = Selection(start, end, parse_query(query))
+    holds = compile_selection(selection)
+    for name in ENGINES:
+        async with ENGINES[name](tmp_path_factory.mktemp("pages")) as engine:
+            for block in blocks:
+                await engine.index([block])
+                if chance.random() < 0.3:
+                    await engine.commit(str(block.id))
+            await engine.commit("end")
+            expected = sorted(((line.timestamp, line.event_id) for line in lines_of(blocks) if holds(Candidate(line))), reverse=newest_first)
+            assert await read_all(engine, selection, newest_first=newest_first, page=page) == expected
+            assert await engine.count(selection) == len(expected)
+
+
+async def test_blocks_that_come_again_add_nothing(engine: Engine, open_engine: OpenEngine) -> None:
+    blocks = make_blocks([{"timestamp": NOON + n % 3 * DAY, "body": str(n)} for n in range(300)], size=20)
+    assert await engine.index([*blocks, *blocks[:5]]) == 300
+    assert await engine.index(blocks[3:9]) == 0
+    await engine.commit("one")
+    assert await engine.index(blocks) == 0
+    await engine.commit("two")
+    assert await engine.count(everything()) == 300
+    assert sum(day.events for day in await engine.days()) == 300
+
+
+async def test_what_was_committed_is_there_after_a_restart(open_engine: OpenEngine) -> None:
+    blocks = make_blocks([{"timestamp": NOON + n % 3 * DAY} for n in range(90)], size=10)
+    async with open_engine() as engine:
+        await engine.index(blocks[:6])
+        await engine.commit("six")
+        await engine.index(blocks[6:])
+    async with open_engine() as engine:
+        assert engine.position == "six"
+        assert await engine.count(everything()) == 60
+        await engine.index(blocks)
+        await engine.commit("all")
+        assert await engine.count(everything()) == 90
+
+
+async def test_rollback_forgets_what_was_not_committed(engine: Engine) -> None:
+    blocks = make_blocks([{"body": str(n)} for n in range(40)], size=10)
+    await engine.index(blocks[:2])
+    await engine.commit("two")
+    await engine.index(blocks[2:])
+    await engine.rollback()
+    await engine.commit("two")
+    assert await engine.count(everything()) == 20
+    assert await engine.index(blocks) == 20
+    await engine.commit("four")
+    assert await engine.count(everything()) == 40
+
+
+async def test_a_deleted_day_is_gone_and_can_come_again(engine: Engine) -> None:
+    blocks = make_blocks([{"timestamp": NOON + n % 2 * DAY} for n in range(20)])
+    await fill(engine, blocks)
+    await engine.delete_day(20_000)
+    assert await engine.count(everything()) == 10
+    assert [day.day for day in await engine.days()] == [20_001]
+    assert await engine.index(blocks) == 10
+    await engine.commit("again")
+    assert await engine.count(everything()) == 20
+
+
+async def test_lines_that_are_not_canonical_are_left_out(engine: Engine) -> None:
+    good = make_block(1, [{"body": "good"}, {"body": "bad"}, {"body": "good"}])
+    (first, _, last) = [make_line((1 << 20) + n, body="good") for n in range(3)]
+    from tests.services.search.corpus import compress
+
+    block = LineBlock(1, good.day, compress([first, b'{"event_id":1048577,"timestamp":', b"\xff\xfe", last]))
+    assert await engine.index([block]) == 2
+    await engine.commit("p")
+    assert await ids(engine, "good") == [0, 2]
+
+
+async def test_extent_is_exact(engine: Engine) -> None:
+    await fill(engine, make_blocks([{"timestamp": NOON + n * DAY + n, "body": "odd" if n % 2 else "even"} for n in range(4)]))
+    assert await engine.extent(everything()) == (NOON, NOON + 3 * DAY + 3)
+    assert await engine.extent(find("odd")) == (NOON + DAY + 1, NOON + 3 * DAY + 3)
+
+
+async def test_histogram_counts_are_exact_at_the_edges(engine: Engine) -> None:
+    chance = random.Random(5)
+    width = 7_000_000
+    grid = Grid(NOON - 3, width, 40)
+    grid = Grid((NOON - 20 * width) // 1_000_000 * 1_000_000, width, 40)
+    times = [grid.origin + chance.randrange(40) * width + chance.choice([0, 1, width - 1, width // 2]) for _ in range(500)]
+    await fill(engine, make_blocks([{"timestamp": time, "service": "ab"[time % 2]} for time in times]))
+    selection = everything(start=grid.origin, end=grid.end)
+    assert dict(await engine.histogram(selection, grid)) == Counter((time - grid.origin) // width for time in times)
+    split = await engine.split_histogram(selection, grid, "service", ["b", "nobody"])
+    assert dict(split["b"]) == Counter((time - grid.origin) // width for time in times if time % 2)
+    assert dict(split["nobody"]) == {}
+
+
+async def test_facets_are_merged_over_days_and_ordered(engine: Engine) -> None:
+    rows = [("a", 1), ("b", "1"), ("c", "x"), ("a", 2.5), ("b", True), ("a", "2026-01-01T00:00:00Z"), ("", 1)]
+    await fill(
+        engine, make_blocks([{"timestamp": NOON + n % 3 * DAY, "service": service, "attributes": {"v": value}} for n, (service, value) in enumerate(rows)])
+    )
+    facets = await engine.facets(everything(), ["service", "attributes.v", "attributes.none"], 2)
+    assert facets["service"].values == (("a", 3), ("b", 2))
+    assert facets["service"].other == 1
+    assert facets["attributes.v"].values == (("1", 3), ("2.5", 1))
+    assert facets["attributes.v"].other == 3
+    assert facets["attributes.none"].values == ()
+    every = await engine.facets(everything(), ["attributes.v"], 10)
+    assert every["attributes.v"].values == (("1", 3), ("2.5", 1), ("2026-01-01T00:00:00Z", 1), ("true", 1), ("x", 1))
