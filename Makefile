@@ -8,7 +8,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 RUNTIME := $(VENV)/.runtime
 DEV := $(VENV)/.dev
-SOURCES := $(wildcard kit gateway services docs tests benchmarks)
+SOURCES := $(patsubst %/,%,$(sort $(dir $(foreach folder,kit gateway services docs tests benchmarks,$(wildcard $(folder)/*.py)))))
 PROTOS := $(wildcard protos/elis/*/v1/*.proto)
 
 .DEFAULT_GOAL := help
