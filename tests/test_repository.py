@@ -6,6 +6,7 @@ import ast
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -228,6 +229,27 @@ def test_make_explains_itself() -> None:
     help_text = subprocess.run(["make", "--no-print-directory", "help"], cwd=ROOT, capture_output=True, text=True, timeout=20, check=True).stdout
     listed = {line.split()[0] for line in help_text.splitlines() if line.startswith("  ")}
     assert listed == {target for target in phony if not target.startswith("check-")}
+
+
+@pytest.mark.parametrize(("python", "complaint"), [("", "is missing"), ("#!/bin/sh\ncase $2 in *version_info*) exit 1 ;; *) echo 3.9.2 ;; esac\n", "is 3.9.2")])
+def test_make_says_which_python_it_needs(tmp_path: Path, python: str, complaint: str) -> None:
+    """In one sentence, when there is none or only an old one."""
+    shutil.copy(ROOT / "Makefile", tmp_path)
+    for name in ("requirements.lock", "pyproject.toml"):
+        (tmp_path / name).touch()
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    for name in ("make", "sh", "sed", "rm"):
+        (programs / name).symlink_to(shutil.which(name) or name)
+    if python:
+        (programs / "python3").write_text(python)
+        (programs / "python3").chmod(0o755)
+    result = subprocess.run([programs / "make", "demo"], cwd=tmp_path, env={"PATH": str(programs)}, capture_output=True, text=True, timeout=20, check=False)
+    assert result.returncode != 0
+    sentence = result.stderr.splitlines()[0]
+    assert sentence.startswith("elis: needs Python 3.11 or newer, but 'python3' " + complaint)
+    assert "make PYTHON=" in sentence
+    assert not (tmp_path / ".venv").exists()
 
 
 def test_continuous_integration_is_a_script() -> None:
