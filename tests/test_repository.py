@@ -124,16 +124,17 @@ def test_a_lock_pins_by_hash(name: str) -> None:
 
 def test_the_locks_agree_and_hold_what_is_declared() -> None:
     """The development lock is the other one and more; both hold every dependency of pyproject.toml."""
-    runtime, development = (dict(_PINNED.findall((ROOT / name).read_text())) for name in LOCKS)
-    assert runtime.items() <= development.items()
+    pinned, pinned_for_development = (set(_PINNED.findall((ROOT / name).read_text())) for name in LOCKS)
+    assert pinned <= pinned_for_development
+    runtime, development = {name for name, _ in pinned}, {name for name, _ in pinned_for_development}
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
 
     def names(requirements: list[str]) -> set[str]:
         return {re.split(r"[^A-Za-z0-9._-]", text, maxsplit=1)[0].lower().replace("_", "-").replace(".", "-") for text in requirements}
 
     groups = project["dependency-groups"]
-    assert names(project["project"]["dependencies"]) | names(groups["build"]) <= runtime.keys()
-    assert names(groups["dev"]) <= development.keys()
+    assert names(project["project"]["dependencies"]) | names(groups["build"]) <= runtime
+    assert names(groups["dev"]) <= development
     assert set(project["build-system"]["requires"]) <= set(groups["build"]), "the build needs what the lock does not hold"
 
 
