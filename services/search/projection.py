@@ -102,7 +102,14 @@ def _copy_or(field: str, absent: bytes) -> FieldEncoder:
     return encode
 
 
+def _encode_step(line: _RawLine) -> bytes:
+    """The step of OpenTelemetry that a severity number is in: four numbers each, 0 is unknown."""
+    return _STEPS[(int(bytes(line.severity_number)) + 3) // 4]
+
+
+_STEPS = (b"null", b'"TRACE"', b'"DEBUG"', b'"INFO"', b'"WARN"', b'"ERROR"', b'"FATAL"')
 _ENCODERS: dict[str, FieldEncoder] = {
+    "severity": _encode_step,
     "event_id": lambda line: b'"%s"' % bytes(line.event_id),
     "timestamp": lambda line: b'"%s"' % format_time(line.timestamp).encode(),
     "observed_at": lambda line: b'"%s"' % format_time(line.observed_at).encode(),

@@ -168,7 +168,7 @@ class ProjectedField(_message.Message):
     FIELD_FIELD_NUMBER: _builtins.int
     RESPONSE_NAME_FIELD_NUMBER: _builtins.int
     field: _builtins.str
-    """A field name of Event (attributes for attributes_json)."""
+    """A field name of Event (attributes for attributes_json), or severity: TRACE, DEBUG, INFO, WARN, ERROR, FATAL, or null when unknown."""
     response_name: _builtins.str
     def __init__(
         self,
