@@ -6,8 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import timedelta
-from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -48,7 +47,7 @@ class Auth:
             return token
 
         channel = await self.stack.enter_async_context(connect(self.address, source, timedelta(seconds=5)))
-        return cast("AuthServiceAsyncStub", rpc.AuthServiceStub(channel))
+        return rpc.AuthServiceStub(channel)
 
     async def add_user(self, username: str, role: str = "viewer", rounds: int = ROUNDS) -> str:
         """Adds a user with the password of all test users; returns the id."""
@@ -71,10 +70,15 @@ class Auth:
         return await self.signed_in("root")
 
 
+def create_settings(database_url: str, redis_url: str, **others: Any) -> AuthSettings:
+    """Returns settings with fast password hashes."""
+    return AuthSettings.model_validate({"database_url": database_url, "redis_url": redis_url, "service_secret": SECRET, "password_rounds": ROUNDS, **others})
+
+
 @pytest.fixture
-def settings(database_url: str, redis_url: str, data_dir: Path) -> AuthSettings:
+def settings(database_url: str, redis_url: str) -> AuthSettings:
     """Settings with fast password hashes."""
-    return AuthSettings(database_url=database_url, redis_url=redis_url, service_secret=SECRET, data_dir=data_dir, password_rounds=ROUNDS)
+    return create_settings(database_url, redis_url)
 
 
 @pytest.fixture

@@ -56,9 +56,9 @@ async def test_ingest_token_is_a_guid_and_says_its_source(auth: Auth) -> None:
         assert (answer.state, answer.id, answer.name, answer.source) == (State.STATE_VALID, made.key.id, "web tier", "web")
 
 
-@pytest.mark.parametrize("token", ["", "\x00", "nothing", str(uuid4()), "elis_0000_aaaa", "ü" * 10_000])
-async def test_unknown_ingest_token_is_told_from_a_disabled_one(auth: Auth, token: str) -> None:
-    assert await verify(auth, token) == pb.VerifyIngestTokenResponse(state=State.STATE_UNKNOWN)
+async def test_unknown_ingest_tokens_are_unknown(auth: Auth) -> None:
+    for token in ("", "\x00", "nothing", str(uuid4()), "elis_0000_aaaa", "ü" * 10_000):
+        assert await verify(auth, token) == pb.VerifyIngestTokenResponse(state=State.STATE_UNKNOWN)
 
 
 async def test_revoked_and_expired_ingest_tokens_are_disabled(auth: Auth) -> None:
@@ -130,26 +130,26 @@ async def test_keys_are_listed_newest_first_in_pages_without_their_secrets(auth:
     assert not any(secret in rows for secret in secrets)
 
 
-@pytest.mark.parametrize(
-    ("request_", "reason"),
-    [
-        (pb.CreateApiKeyRequest(name="a", kind="api"), "role must be one of"),
-        (pb.CreateApiKeyRequest(name="a", kind="api", role="root"), "not 'root'"),
-        (pb.CreateApiKeyRequest(name="a", kind="api", role="viewer", source="web"), "only ingest tokens"),
-        (pb.CreateApiKeyRequest(name="a", kind="ingest", role="viewer"), "has no role"),
-        (pb.CreateApiKeyRequest(name="a", kind="session"), "not 'session'"),
-        (pb.CreateApiKeyRequest(name=" ", kind="ingest"), "must not be empty"),
-        (pb.CreateApiKeyRequest(name="a" * 129, kind="ingest"), "at most 128"),
-        (pb.CreateApiKeyRequest(name="a\nb", kind="ingest"), "control characters"),
-        (pb.CreateApiKeyRequest(name="a", kind="ingest", source="\x00"), "control characters"),
-        (pb.CreateApiKeyRequest(name="a", kind="ingest", expires_at={"seconds": 1}), "already have expired"),  # type: ignore[arg-type]
-        (pb.CreateApiKeyRequest(name="a", kind="ingest", expires_at={"seconds": 1 << 60}), "not a time"),  # type: ignore[arg-type]
-    ],
-)
-async def test_wrong_requests_are_told_what_is_wrong(auth: Auth, request_: pb.CreateApiKeyRequest, reason: str) -> None:
+WRONG_REQUESTS = [
+    (pb.CreateApiKeyRequest(name="a", kind="api"), "role must be one of"),
+    (pb.CreateApiKeyRequest(name="a", kind="api", role="root"), "not 'root'"),
+    (pb.CreateApiKeyRequest(name="a", kind="api", role="viewer", source="web"), "only ingest tokens"),
+    (pb.CreateApiKeyRequest(name="a", kind="ingest", role="viewer"), "has no role"),
+    (pb.CreateApiKeyRequest(name="a", kind="session"), "not 'session'"),
+    (pb.CreateApiKeyRequest(name=" ", kind="ingest"), "must not be empty"),
+    (pb.CreateApiKeyRequest(name="a" * 129, kind="ingest"), "at most 128"),
+    (pb.CreateApiKeyRequest(name="a\nb", kind="ingest"), "control characters"),
+    (pb.CreateApiKeyRequest(name="a", kind="ingest", source="\x00"), "control characters"),
+    (pb.CreateApiKeyRequest(name="a", kind="ingest", expires_at={"seconds": 1}), "already have expired"),  # type: ignore[arg-type]
+    (pb.CreateApiKeyRequest(name="a", kind="ingest", expires_at={"seconds": 1 << 60}), "not a time"),  # type: ignore[arg-type]
+]
+
+
+async def test_wrong_requests_are_told_what_is_wrong(auth: Auth) -> None:
     root = await auth.admin()
-    with pytest.raises(InvalidArgument, match=reason):
-        await root.CreateApiKey(request_)
+    for request, reason in WRONG_REQUESTS:
+        with pytest.raises(InvalidArgument, match=reason):
+            await root.CreateApiKey(request)
 
 
 async def test_service_identity_needs_the_secret_and_a_known_name(auth: Auth) -> None:

@@ -98,10 +98,10 @@ async def test_family_ends_at_its_absolute_time_however_often_it_was_rotated(aut
         await refresh(auth, second.refresh_token)
 
 
-@pytest.mark.parametrize("token", ["", "x", "\x00", "a" * 43, "ü" * 20_000])
-async def test_unknown_tokens_are_refused(auth: Auth, token: str) -> None:
-    with pytest.raises(Unauthenticated, match="sign in again"):
-        await refresh(auth, token)
+async def test_unknown_tokens_are_refused(auth: Auth) -> None:
+    for token in ("", "x", "\x00", "a" * 43, "ü" * 20_000):
+        with pytest.raises(Unauthenticated, match="sign in again"):
+            await refresh(auth, token)
 
 
 async def test_database_holds_no_token(auth: Auth, first: str) -> None:
