@@ -12,9 +12,11 @@ COPY kit kit
 COPY services services
 COPY gateway gateway
 COPY protos protos
-# A wheel, not an editable install: what the image runs is what a package would hold.
+# A wheel, not an editable install: what the image runs is what a package would hold. The parser of luqum writes its
+# tables beside itself when it is first imported, which the user of the image may not.
 RUN /opt/elis/bin/pip wheel --no-deps --no-build-isolation --wheel-dir /wheels . \
     && /opt/elis/bin/pip install --no-deps --no-index --find-links /wheels elis \
+    && /opt/elis/bin/python -c 'import luqum.parser' \
     && /opt/elis/bin/python -m compileall -q /opt/elis/lib
 
 FROM python:3.11-slim

@@ -120,6 +120,9 @@ install = set -e; echo 'installing $(1) into $(VENV) …'; \
 	[ -n "$$UV_DEFAULT_INDEX" ] || unset UV_DEFAULT_INDEX; [ -n "$$SSL_CERT_FILE" ] || unset SSL_CERT_FILE; \
 	$(PIP) --require-hashes -r $(VENV)/uv.lock && \
 	$(UV) --require-hashes -r $(1) || { echo 'uv did not do it, pip takes over (a few minutes) …'; $(PIP) --require-hashes -r $(1); }; \
-	$(PIP) --no-deps --no-build-isolation --editable .
+	$(PIP) --no-deps --no-build-isolation --editable .; \
+	$(PREPARE)
+# The parser of luqum writes its tables beside itself when it is first imported, and says so at length.
+PREPARE = $(BIN)/python -c 'import luqum.parser' 2> /dev/null
 PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check
 UV = $(BIN)/uv pip install --quiet --python $(BIN)/python
