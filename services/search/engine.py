@@ -14,6 +14,8 @@ from services.search.selection import Selection
 
 MILLISECOND = 1_000_000
 DAY = 86_400_000_000_000
+MAX_PAGE_BYTES = 16 * 1024 * 1024
+"""Lines of a page; a first line of any size is given."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +36,14 @@ class Hit:
     timestamp: int
     event_id: int
     line: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Hits:
+    """A page of events in order, and whether there are more after it."""
+
+    events: list[Hit]
+    more: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,8 +110,11 @@ class Engine(Protocol):
     async def days(self) -> list[DayState]:
         """Returns the days held, oldest first."""
 
-    async def search(self, selection: Selection, *, newest_first: bool, limit: int, after: Key | None) -> list[Hit]:
-        """Returns at most `limit` events beyond `after`, ordered by (timestamp, event id)."""
+    async def search(self, selection: Selection, *, newest_first: bool, limit: int, after: Key | None = None) -> Hits:
+        """Returns events beyond `after`, ordered by (timestamp, event id).
+
+        A page has at most `limit` of them, and fewer when their lines together would exceed MAX_PAGE_BYTES.
+        """
 
     async def count(self, selection: Selection) -> int:
         """Returns how many events are selected."""

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-import orjson
 import zstandard
 
 from services.search.engine import DAY, LineBlock
@@ -45,7 +45,8 @@ def make_line(event_id: int, **given: Any) -> bytes:
         **given,
         "event_id": event_id,
     }
-    return orjson.dumps({key: event[key] for key in _ORDER if event.get(key) not in (None, "", {}) or key in _ORDER[:8]})
+    present = {key: event[key] for key in _ORDER if event.get(key) not in (None, "", {}) or key in _ORDER[:8]}
+    return json.dumps(present, ensure_ascii=False, separators=(",", ":")).encode()
 
 
 def make_block(block_id: int, events: Sequence[dict[str, Any]]) -> LineBlock:

@@ -20,7 +20,8 @@ from typing import Any, TypeVar
 
 import structlog
 
-from services.search.engine import DayState, Grid, Hit, Key, LineBlock, ValueCounts
+from kit.errors import InvalidArgument
+from services.search.engine import DayState, Grid, Hits, Key, LineBlock, ValueCounts
 from services.search.engines.tantivy.days import Days
 from services.search.engines.tantivy.query import QueryBuilder
 from services.search.engines.tantivy.reader import Reader
@@ -33,6 +34,7 @@ log = structlog.get_logger()
 ResultT = TypeVar("ResultT")
 _FOLDER = "tantivy-"
 _POSITION = "position"
+_TOO_MANY_WORDS = "exceeded max expansions"
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +120,7 @@ class TantivyEngine:
         """Returns the days held."""
         return [DayState(day, events) for day, events in self._days.held().items()]
 
-    async def search(self, selection: Selection, *, newest_first: bool, limit: int, after: Key | None) -> list[Hit]:
+    async def search(self, selection: Selection, *, newest_first: bool, limit: int, after: Key | None = None) -> Hits:
         """Returns a page of events."""
         return await self._read(self._reader.search, selection, newest_first, limit, after)
 
@@ -211,6 +213,10 @@ def _guarded(function: Callable[..., ResultT], *arguments: Any) -> ResultT:
     """Calls into Tantivy; a panic there, which Python sees as no ordinary exception, becomes one."""
     try:
         return function(*arguments)
+    except ValueError as error:
+        if _TOO_MANY_WORDS in str(error):
+            raise InvalidArgument("a wildcard in a sequence of words stands for too many words; write more letters before it") from None
+        raise
     except Exception:
         raise
     except BaseException as panic:

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from operator import itemgetter
 from threading import Event
 from typing import Any
 
 from tantivy import DocAddress, Order, Query, Searcher
 
 from services.search.conditions import LARGEST_SIGNED
-from services.search.engine import MILLISECOND, Grid, Hit, Key, ValueCounts
+from services.search.engine import MAX_PAGE_BYTES, MILLISECOND, Grid, Hit, Hits, Key, ValueCounts
 from services.search.engines.tantivy.days import Days
 from services.search.engines.tantivy.query import QueryBuilder
-from services.search.engines.tantivy.schema import LINE, read_head, unmark_text
+from services.search.engines.tantivy.schema import LINE, unmark_text
 from services.search.engines.tantivy.schema import MILLISECOND as MILLISECOND_FIELD
 from services.search.fields import attribute_path
 from services.search.selection import Selection
@@ -36,40 +37,48 @@ class Reader:
         self._days = days
         self._queries = queries
 
-    def search(self, gone: Event, selection: Selection, newest_first: bool, limit: int, after: Key | None) -> list[Hit]:
+    def search(self, gone: Event, selection: Selection, newest_first: bool, limit: int, after: Key | None) -> Hits:
         """Returns a page of events in order; stops at the day that fills it."""
         if after is not None:
             selection = _narrow(selection, after, newest_first=newest_first)
         condition = self._queries.build(selection.condition)
-        hits: list[Hit] = []
+        events: list[Hit] = []
+        size = 0
         for day in self._days.within(selection, newest_first=newest_first):
             _check(gone)
             query = self._queries.select(selection, condition, day)
             if after is not None:
                 query = self._queries.beyond(query, after, newest_first=newest_first)
-            hits += self._page(self._days.searcher(day), query, newest_first=newest_first, limit=limit - len(hits))
-            if len(hits) == limit:
-                break
-        return hits
+            searcher = self._days.searcher(day)
+            for timestamp, event_id, address in self._rank(searcher, query, newest_first=newest_first, limit=limit + 1 - len(events)):
+                if len(events) == limit:
+                    return Hits(events, more=True)
+                line = _line_at(searcher, address)
+                size += len(line)
+                if size > MAX_PAGE_BYTES and events:
+                    return Hits(events, more=True)
+                events.append(Hit(timestamp, event_id, line))
+        return Hits(events, more=False)
 
-    def _page(self, searcher: Searcher, query: Query, *, newest_first: bool, limit: int) -> list[Hit]:
-        """Returns a page of one day, exact where timestamps are equal.
+    def _rank(self, searcher: Searcher, query: Query, *, newest_first: bool, limit: int) -> list[tuple[int, int, DocAddress]]:
+        """Returns the first events of one day in order as (timestamp, event id, address), exact where timestamps are equal.
 
         The index orders by timestamp alone. Of the last timestamp of a full page it returns any of the events that
         share it, so these are asked for again, in the order of their ids.
         """
         order = Order.Desc if newest_first else Order.Asc
         found = searcher.search(query, limit=limit, count=False, order_by_field="timestamp", order=order).hits
-        addresses = [address for _, address in found]
+        ties: list[tuple[int, int, DocAddress]] = []
         if len(found) == limit:
             last = found[-1][0]
-            addresses = [address for timestamp, address in found if timestamp != last]
+            found = [hit for hit in found if hit[0] != last]
             tied = self._queries.with_timestamp(query, last)
-            ties = searcher.search(tied, limit=limit - len(addresses), count=False, order_by_field="event_id", order=order).hits
-            addresses += [address for _, address in ties]
-        hits = [_to_hit(_line_at(searcher, address)) for address in addresses]
-        hits.sort(key=lambda hit: (hit.timestamp, hit.event_id), reverse=newest_first)
-        return hits
+            hits = searcher.search(tied, limit=limit - len(found), count=False, order_by_field="event_id", order=order).hits
+            ties = [(last, event_id, address) for event_id, address in hits]
+        ids: list[Any] = searcher.fast_field_values("event_id", [address for _, address in found])
+        ranked = [(timestamp, event_id, address) for (timestamp, address), event_id in zip(found, ids, strict=True)]
+        ranked.sort(key=itemgetter(0, 1), reverse=newest_first)
+        return ranked + ties
 
     def count(self, gone: Event, selection: Selection) -> int:
         """Returns how many events are selected."""
@@ -91,8 +100,8 @@ class Reader:
 
     def extent(self, gone: Event, selection: Selection) -> tuple[int, int] | None:
         """Returns the first and last timestamp that is selected."""
-        first = self.search(gone, selection, False, 1, None)
-        last = self.search(gone, selection, True, 1, None)
+        first = self.search(gone, selection, False, 1, None).events
+        last = self.search(gone, selection, True, 1, None).events
         return (first[0].timestamp, last[0].timestamp) if first and last else None
 
     def histogram(self, gone: Event, selection: Selection, grid: Grid) -> Mapping[int, int]:
@@ -158,12 +167,6 @@ def _narrow(selection: Selection, after: Key, *, newest_first: bool) -> Selectio
 def _line_at(searcher: Searcher, address: DocAddress) -> bytes:
     line: Any = searcher.doc(address).get_first(LINE)
     return bytes(line)
-
-
-def _to_hit(line: bytes) -> Hit:
-    head = read_head(line)
-    assert head is not None, "only canonical lines are indexed"
-    return Hit(head[1], head[0], line)
 
 
 def _histogram(grid: Grid) -> dict[str, Any]:

@@ -1,0 +1,122 @@
+"""The feed: takes every committed block from ingest into the engine, in order, and knows how fresh the index is."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from time import monotonic, time_ns
+from typing import TYPE_CHECKING
+
+import structlog
+
+from elis.ingest.v1 import ingest_pb2 as ingest
+from kit.errors import ElisError
+from services.search.engine import Engine, LineBlock
+from services.search.settings import SearchSettings
+from services.search.wake import Wake
+
+if TYPE_CHECKING:
+    from elis.ingest.v1 import ingest_pb2_grpc as ingest_rpc
+
+log = structlog.get_logger()
+
+PAGE_BLOCKS = 500
+READ_SECONDS = 30.0
+_FIRST_PATIENCE = 0.1
+_LONGEST_PATIENCE = 5.0
+_LINGER = 0.05
+"""Pause after a read, so that blocks that arrive one by one are read several at a time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Blocks as they were read; `complete` when there were no more at `asked_at` (nanoseconds since 1970)."""
+
+    blocks: list[ingest.Block]
+    next: str
+    asked_at: int
+    complete: bool
+
+    @property
+    def as_of(self) -> int:
+        """Everything acknowledged before this moment lies before the end of the page."""
+        if self.complete or not self.blocks:
+            return self.asked_at
+        return self.blocks[-1].created_at.ToNanoseconds()
+
+
+class Feed:
+    """Follows the feed of blocks for one engine. There is one in a process, and it is the only one that writes."""
+
+    def __init__(self, settings: SearchSettings, blocks: ingest_rpc.IngestServiceAsyncStub, engine: Engine, wake: Wake) -> None:
+        self._blocks = blocks
+        self._engine = engine
+        self._wake = wake
+        self._commit_interval = settings.index_commit_interval.total_seconds()
+        self._poll_interval = settings.feed_poll_interval.total_seconds()
+        self._page_bytes = settings.feed_page_bytes
+        self.cursor = engine.position
+        """Position up to which blocks were read."""
+        self.as_of = 0
+        """Everything acknowledged before this moment can be found, nanoseconds since 1970; 0 while that is not known."""
+        self._patience = 0.0
+
+    @property
+    def lag_seconds(self) -> float:
+        """Age of the newest moment that the index covers."""
+        return max(0, time_ns() - self.as_of) / 1e9
+
+    async def run(self) -> None:
+        """Follows the feed for ever. When a part is away or the engine fails, starts again from what is durable."""
+        while True:
+            try:
+                await self._follow()
+            except (ElisError, OSError, ValueError, RuntimeError) as error:
+                if not self._patience:
+                    log.warning("feed of blocks interrupted", reason=str(error), kind=type(error).__name__)
+                self._patience = min(_LONGEST_PATIENCE, self._patience * 2 or _FIRST_PATIENCE)
+                await self._engine.rollback()
+                await asyncio.sleep(self._patience)
+
+    async def _follow(self) -> None:
+        self.cursor = self._engine.position
+        dirty_since: float | None = None
+        seen = self._wake.count
+        reading = asyncio.create_task(read_page(self._blocks, self.cursor, self._page_bytes))
+        try:
+            while True:
+                page = await reading
+                self._recover()
+                if not page.complete:
+                    # The next page is on its way while this one is indexed.
+                    seen = self._wake.count
+                    reading = asyncio.create_task(read_page(self._blocks, page.next, self._page_bytes))
+                    await self._engine.index([LineBlock(block.id, block.day, block.lines) for block in page.blocks])
+                    self.cursor = page.next
+                    dirty_since = dirty_since or monotonic()
+                if dirty_since is not None and monotonic() - dirty_since >= self._commit_interval:
+                    await self._engine.commit(self.cursor)
+                    dirty_since = None
+                if dirty_since is None:
+                    self.as_of = page.as_of
+                if page.complete:
+                    due = self._poll_interval if dirty_since is None else dirty_since + self._commit_interval - monotonic()
+                    await self._wake.wait(seen, min(due, self._poll_interval))
+                    await asyncio.sleep(_LINGER)
+                    seen = self._wake.count
+                    reading = asyncio.create_task(read_page(self._blocks, self.cursor, self._page_bytes))
+        finally:
+            reading.cancel()
+
+    def _recover(self) -> None:
+        if self._patience:
+            log.info("feed of blocks is read again")
+            self._patience = 0.0
+
+
+async def read_page(blocks: ingest_rpc.IngestServiceAsyncStub, after: str, max_bytes: int) -> Page:
+    """Reads the blocks after a cursor."""
+    asked_at = time_ns()
+    request = ingest.ListBlocksRequest(after=after, limit=PAGE_BLOCKS, with_lines=True, max_bytes=max_bytes)
+    response: ingest.ListBlocksResponse = await blocks.ListBlocks(request, timeout=READ_SECONDS)
+    return Page(list(response.blocks), response.next, asked_at, complete=response.next == after)
