@@ -44,9 +44,20 @@ SAMPLE_LINES: Final = 200
 """Lines that detection looks at."""
 
 
+LONGEST_LINE: Final = 16_384
+"""Characters of a line that detection looks at."""
+
+
 def detect_format(lines: Sequence[str]) -> tuple[Format, float]:
-    """Returns the format that is surest of the first lines, and how sure it is (0 to 1); `plain` when none is."""
-    sample = [line[:16_384] for line in lines[:SAMPLE_LINES]]
+    """Returns the format that is surest of the first lines, and how sure it is (0 to 1); `plain` when none is.
+
+    Takes raw lines, or records that hold several lines each.
+    """
+    sample: list[str] = []
+    for record in lines[:SAMPLE_LINES]:
+        sample.extend(line[:LONGEST_LINE] for line in record.split("\n", SAMPLE_LINES)[:SAMPLE_LINES])
+        if len(sample) >= SAMPLE_LINES:
+            break
     best: Format = _PLAIN
     confidence = _PLAIN.detect(sample)
     for candidate in FORMATS.values():

@@ -90,7 +90,7 @@ def _read_request(match: re.Match[str], status: int) -> dict[str, object]:
             found["http.query"] = query
     if match["bytes"] != "-":
         found["http.bytes"] = int(match["bytes"])
-    if match["client"]:
+    if match["client"] and match["client"] != "-":
         found["client.address"] = match["client"]
     if match["user"] and match["user"] != "-":
         found["user.name"] = match["user"]

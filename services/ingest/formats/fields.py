@@ -82,6 +82,7 @@ _ROLES: Final[dict[str, tuple[str, int]]] = {name: (column, rank) for column, na
 _PARENTS: Final = frozenset(name.partition(".")[0] for name in _ROLES if "." in name)
 
 _TRACE = re.compile(r"(?:[0-9a-f]{2}-)?([0-9a-f]{32})(?:-([0-9a-f]{16})-[0-9a-f]{2})?")
+_DURATION = re.compile(r"[\d.]*(?:ns|us|ms|s|m)?", re.ASCII)
 _SPAN = re.compile(r"[0-9a-f]{16}")
 
 
@@ -220,7 +221,8 @@ def _set_host(batch: Batch, row: int, _: str, value: Any, __: tzinfo) -> bool:
 
 
 def _set_service(batch: Batch, row: int, _: str, value: Any, __: tzinfo) -> bool:
-    if batch.service[row] or not isinstance(value, str):
+    # Heroku's router writes the service time under this name.
+    if batch.service[row] or not isinstance(value, str) or _DURATION.fullmatch(value):
         return False
     batch.service[row] = value
     return True

@@ -27,7 +27,8 @@ _LINE = re.compile(r"(?P<component>[A-Z]) {1,2}(?P<message>\S.*)$", re.DOTALL)
 _DETECT = re.compile(
     rf'trc file: "|(?:[A-Z] {{1,2}})?{_CTIME.embedded}\s*$|(?:[A-Z*] {{1,2}})?\*{{3}}\s*(?:LOG|ERROR|WARNING)\b.*=>|[A-Z] {{1,2}}\S|\*  \S', re.ASCII
 )
-_BOXED = re.compile(r"\*  \S|\*{4,}|-{5,}$")
+_BOXED = re.compile(r"\*  \S|\*{4,}")
+_RULE = re.compile(r"-{5,}$")
 
 # System log messages (SM21) that tell a failure: run-time errors, communication errors, rollbacks, and the
 # database interface (area BY, but for BYY, a reconnected work process). Others are informational.
@@ -65,7 +66,7 @@ class SapDevTrace:
 
         for raw in lines:
             line = raw.rstrip()
-            if not line:
+            if not line or _RULE.match(line):
                 continue
             if _FILE.match(line):
                 close()

@@ -19,7 +19,8 @@ MAX_SECTION: Final = 4_000
 """Characters kept of each section, from its start."""
 
 _HEADER = re.compile(
-    r"\|?\s*(?P<key>Category|Runtime Errors?|Except(?:ion|\.)|ABAP Program|Application Component|Date and Time|Short Text)\b[ .:]*(?P<value>.*?)\s*\|?\s*$"
+    r"\|?\s*(?P<key>Category|Runtime Errors?|Except(?:ion|\.)|ABAP Program|Application Component|Date and Time|Short Text)"
+    r"(?=[\s.:|]|$)[ .:]*(?P<value>.*?)\s*\|?\s*$"
 )
 _START = re.compile(r"\|?\s*Category\b|\|?\s*Runtime Errors?\b")
 _RULE = re.compile(r"[|\s]*-{5,}[|\s]*$")
@@ -51,10 +52,11 @@ _LEADERS: Final = {
     "program": "sap.program",
     "application server": "sap.application_server",
     "sap release": "sap.release",
-    "database name": "sap.sid",
+    "database name": "sap.database",
     "kernel release": "sap.kernel.release",
     "screen": "sap.screen",
 }
+_INSTANCE = re.compile(r"(?P<host>[\w.-]+)_(?P<sid>[A-Z][A-Z0-9]{2})_(?P<number>\d{2})", re.ASCII)
 _INCLUDE = re.compile(r"line\s+(\d+)\s+of\s+(?:the\s+)?(?:\(?[Ii]nclude\)?\s+)?program\s+\"?([\w/<>=-]+)\"?")
 
 
@@ -123,8 +125,11 @@ class SapDump:
             if not batch.service[row]:
                 batch.service[row] = "abap"
             server = found.get("sap.application_server")
-            if not batch.host[row] and isinstance(server, str):
-                batch.host[row] = server.partition("_")[0]
+            instance = _INSTANCE.fullmatch(server) if isinstance(server, str) else None
+            if instance is not None:
+                found["sap.instance"], found["sap.sid"] = instance.group(), instance["sid"]
+                if not batch.host[row]:
+                    batch.host[row] = instance["host"]
             batch.body[row] = error + (f": {short_text}" if short_text else "") + (f" (program {program})" if program else "")
             add_attributes(batch, row, found)
         return matched

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from datetime import tzinfo
+from datetime import UTC, datetime, tzinfo
 from typing import Any, Final
 
 from services.ingest import severity
@@ -146,11 +146,9 @@ def _read_time(fields: dict[str, Any], zone: tzinfo) -> int:
             clock = "".join(part.zfill(2) for part in odata_time.groups())
         odata_date = _ODATA_DATE.fullmatch(date)
         digits = _DIGITS.sub("", clock).zfill(6)[:6]
-        if odata_date is not None:
-            midnight = epoch_nanos(odata_date.group(1))
-            if midnight:
-                return midnight + (int(digits[:2]) * 3600 + int(digits[2:4]) * 60 + int(digits[4:])) * 1_000_000_000
-            continue
+        midnight = epoch_nanos(odata_date.group(1)) if odata_date else 0
+        if midnight:
+            date = f"{datetime.fromtimestamp(midnight // 10**9, UTC):%Y%m%d}"
         nanos = parse_timestamp(_DIGITS.sub("", date)[:8] + digits, zone)
         if nanos:
             return nanos

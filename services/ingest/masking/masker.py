@@ -20,6 +20,7 @@ _TOKEN = re.compile(MASK_PATTERN)
 _ENCODED_SEPARATOR: Final = b',"\\u001e",'
 _HASH_DIGITS: Final = 12
 _LONGEST_TOKEN: Final = 48
+_MAX_ROUNDS: Final = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,10 +74,16 @@ class Masker:
             return
         found = self._scanner.find_rows(SEPARATOR.join(texts).encode("utf-8", "surrogatepass"), len(texts))
         everywhere = range(len(texts))
+        touched: set[int] = set()
         for position, rule in enumerate(self._rules):
             rows = everywhere if found is None or position in self._scanner.unhinted else found.get(position)
             for row in rows or ():
-                texts[row] = self._mask_one(texts[row], rule, counts)
+                masked = self._mask_one(texts[row], rule, counts)
+                if masked != texts[row]:
+                    texts[row] = masked
+                    touched.add(row)
+        for row in touched:
+            texts[row] = self._settle(texts[row], counts)
 
     def _mask_attributes(self, column: list[dict[str, Any] | None], counts: Counter[str]) -> None:
         filled = [row for row, attributes in enumerate(column) if attributes]
@@ -99,9 +106,10 @@ class Masker:
     def _mask_value(self, value: Any, rules: list[MaskingRule], counts: Counter[str]) -> Any:
         """Returns a JSON value with its strings masked."""
         if type(value) is str:
+            masked = value
             for rule in rules:
-                value = self._mask_one(value, rule, counts)
-            return value
+                masked = self._mask_one(masked, rule, counts)
+            return masked if masked == value else self._settle(masked, counts)
         if type(value) is dict:
             return {key: self._mask_member(key, inner, rules, counts) for key, inner in value.items()}
         if type(value) is list:
@@ -119,6 +127,17 @@ class Masker:
                     counts[rule.name] += 1
                     return self._token(rule.name, text)
         return self._mask_value(value, rules, counts)
+
+    def _settle(self, text: str, counts: Counter[str]) -> str:
+        """Applies all rules to a text that was changed until nothing changes: a token can uncover what stood beside a value."""
+        for _ in range(_MAX_ROUNDS):
+            masked = text
+            for rule in self._rules:
+                masked = self._mask_one(masked, rule, counts)
+            if masked == text:
+                break
+            text = masked
+        return text
 
     def _mask_one(self, text: str, rule: MaskingRule, counts: Counter[str]) -> str:
         """Returns `text` with what `rule` finds in it replaced."""
