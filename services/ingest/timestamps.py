@@ -165,6 +165,8 @@ _SCALE: Final = tuple(10 ** (9 - digits) for digits in range(10))
 def parse_iso(text: str, zone: tzinfo) -> int:
     """Reads a year-first time of the layout `iso`; the part up to the second is cached."""
     tail = text[19:]
+    if tail[-1:] == "Z":
+        tail, zone = tail[:-1], UTC
     fraction = tail[1:]
     if not tail:
         nanos = 0

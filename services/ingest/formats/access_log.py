@@ -12,13 +12,13 @@ from services.ingest.formats.base import add_attributes, matching_share, single_
 from services.ingest.timestamps import LAYOUTS, parse_layout
 
 _CLF = LAYOUTS["clf"]
-_REQUEST = r'"(?P<request>(?:[^"\\]|\\.)*)" (?P<status>\d{3}) (?P<bytes>\d{1,18}|-)'
-_QUOTED = r'"(?:[^"\\]|\\.)*"'
+_REQUEST = r'"(?P<request>[^"\\]*(?:\\.[^"\\]*)*)" (?P<status>\d{3}) (?P<bytes>\d{1,18}|-)'
+_QUOTED = r'"[^"\\]*(?:\\.[^"\\]*)*"'
 
 # host ident user [time] "request" status bytes "referer" "agent" …; `vhost:port` may stand in front.
 _APACHE = re.compile(
-    rf"(?:(?P<vhost>[\w.-]+:\d+) )?(?P<client>[\w.:%-]+(?:, [\w.:%-]+)*) (?P<ident>\S+) (?P<user>.*?) \[(?P<time>{_CLF.embedded})\] {_REQUEST}"
-    rf'(?: "(?P<referrer>(?:[^"\\]|\\.)*)" "(?P<agent>(?:[^"\\]|\\.)*)")?(?P<rest>(?: .*)?)$',
+    rf"(?:(?P<vhost>[\w.-]+:\d+) )?(?P<client>[\w.:%-]+(?:, [\w.:%-]+)*) (?P<ident>\S+) (?P<user>[^\[]*) \[(?P<time>{_CLF.embedded})\] {_REQUEST}"
+    rf'(?: "(?P<referrer>[^"\\]*(?:\\.[^"\\]*)*)" "(?P<agent>[^"\\]*(?:\\.[^"\\]*)*)")?(?P<rest>(?: .*)?)$',
     re.ASCII,
 )
 # SAP:    [time] host user - "request" status bytes ms
@@ -29,7 +29,6 @@ _ICM = re.compile(
     re.ASCII,
 )
 _LINE = re.compile(rf"(?:{_APACHE.pattern[:-1].replace('(?P<', '(?P<a_')})|(?:{_ICM.pattern[:-1].replace('(?P<', '(?P<i_')})", re.ASCII)
-_METHOD_PATH = re.compile(r"([A-Z]{3,16}) (\S*?)(?:\?(\S*))?(?: HTTP/[\d.]+)?$", re.ASCII)
 _SECONDS = re.compile(rf"\s(?:(?:rt|request_time|rtime|urt)=)?(\d{{1,6}}\.\d{{1,9}})(?=\s|$)|{_QUOTED}", re.ASCII)
 _CORRELATION = re.compile(r'(?:request_id|req_id|correlation_id|x-correlation-id|rid)[=:]"?([\w-]{8,128})', re.IGNORECASE)
 
@@ -81,41 +80,43 @@ class AccessLog:
 def _read_request(match: re.Match[str], status: int) -> dict[str, object]:
     """Returns the attributes that every layout has."""
     found: dict[str, object] = {"http.status": status}
-    parts = _METHOD_PATH.match(match["request"])
-    if parts is not None:
-        method, path, query = parts.groups()
+    request, size, client, user = match.group("request", "bytes", "client", "user")
+    method, _, target = request.partition(" ")
+    if target and method.isalpha() and method.isupper():
+        target = target.partition(" HTTP/")[0]
+        path, _, query = target.partition("?")
         found["http.method"] = method
         found["http.path"] = path or "/"
         if query:
             found["http.query"] = query
-    if match["bytes"] != "-":
-        found["http.bytes"] = int(match["bytes"])
-    if match["client"] and match["client"] != "-":
-        found["client.address"] = match["client"]
-    if match["user"] and match["user"] != "-":
-        found["user.name"] = match["user"]
+    if size != "-":
+        found["http.bytes"] = int(size)
+    if client and client != "-":
+        found["client.address"] = client
+    if user and user != "-":
+        found["user.name"] = user
     return found
 
 
 def _read_extras(match: re.Match[str], found: dict[str, object]) -> None:
     """Reads what stands behind the size: referrer, agent, and nginx's request time in seconds (always with a point)."""
-    if match["referrer"] and match["referrer"] != "-":
-        found["http.referrer"] = match["referrer"]
-    if match["agent"] and match["agent"] != "-":
-        found["user_agent"] = match["agent"]
-    if match["vhost"]:
-        found["server.address"] = match["vhost"]
-    rest = match["rest"]
+    referrer, agent, host, rest = match.group("referrer", "agent", "vhost", "rest")
+    if referrer and referrer != "-":
+        found["http.referrer"] = referrer
+    if agent and agent != "-":
+        found["user_agent"] = agent
+    if host:
+        found["server.address"] = host
     if not rest:
         return
-    for seconds in _SECONDS.findall(rest):
-        if seconds:
-            found["duration_ms"] = round(float(seconds) * 1000, 6)
+    for seconds in _SECONDS.finditer(rest):
+        if seconds.group(1):
+            found["duration_ms"] = round(float(seconds.group(1)) * 1000, 6)
             break
     else:
-        if not match["referrer"] and rest.strip().isdigit() and len(rest) < 12:
+        if not referrer and rest.strip().isdigit() and len(rest) < 12:
             # Common layout with one number more: %L of the ICM, milliseconds.
             found["duration_ms"] = int(rest)
-    correlation = _CORRELATION.search(rest)
+    correlation = _CORRELATION.search(rest) if "=" in rest or ":" in rest else None
     if correlation is not None:
         found["correlation_id"] = correlation.group(1)

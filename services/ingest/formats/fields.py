@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from datetime import tzinfo
+from functools import lru_cache
 from typing import Any, Final
 
 import orjson
@@ -81,6 +83,9 @@ _NAMES: Final[dict[str, tuple[str, ...]]] = {
 _ROLES: Final[dict[str, tuple[str, int]]] = {name: (column, rank) for column, names in _NAMES.items() for rank, name in enumerate(names)}
 _PARENTS: Final = frozenset(name.partition(".")[0] for name in _ROLES if "." in name)
 
+_Setter = Callable[[Batch, int, str, Any, tzinfo], bool]
+"""Fills a column of a row from a field (its lower-case name and value); returns whether it took the value."""
+
 _TRACE = re.compile(r"(?:[0-9a-f]{2}-)?([0-9a-f]{32})(?:-([0-9a-f]{16})-[0-9a-f]{2})?")
 _DURATION = re.compile(r"[\d.]*(?:ns|us|ms|s|m)?", re.ASCII)
 _SPAN = re.compile(r"[0-9a-f]{16}")
@@ -93,34 +98,48 @@ def spread_fields(batch: Batch, row: int, fields: dict[str, Any], zone: tzinfo) 
     The body becomes the message; without a message it stays the original text.
     """
     _unwrap_otel(fields)
-    chosen: dict[str, tuple[int, str, str]] = {}  # column -> rank, key, key in the nested object
-    roles = _ROLES
-    for key, value in fields.items():
-        lower = key.lower()
-        role = roles.get(lower)
-        if lower in _PARENTS and type(value) is dict:
-            for inner in value:
-                nested = roles.get(f"{lower}.{inner.lower()}")
-                if nested is not None and (nested[0] not in chosen or nested[1] < chosen[nested[0]][0]):
-                    chosen[nested[0]] = (nested[1], key, inner)
-            continue
-        if role is not None and (role[0] not in chosen or role[1] < chosen[role[0]][0]):
-            chosen[role[0]] = (role[1], key, "")
-    for column, setter in _SETTERS.items():
-        if column not in chosen:
-            continue
-        _, key, inner = chosen[column]
-        value = fields[key][inner] if inner else fields[key]
-        if setter(batch, row, (inner or key).lower(), value, zone):
-            if inner:
-                del fields[key][inner]
-                if not fields[key]:
-                    del fields[key]
-            else:
+    keys = tuple(fields)
+    parents = _find_parents(keys)
+    nested = tuple((parent, tuple(fields[parent])) for parent in parents if type(fields[parent]) is dict) if parents else ()
+    for setter, name, key, inner in _choose_fields(keys, nested):
+        if not inner:
+            if setter(batch, row, name, fields[key], zone):
+                del fields[key]
+        elif setter(batch, row, name, fields[key][inner], zone):
+            del fields[key][inner]
+            if not fields[key]:
                 del fields[key]
     present = batch.attributes[row]
     if fields or present:
         batch.attributes[row] = {**fields, **present} if present else fields
+
+
+@lru_cache(maxsize=8_192)
+def _find_parents(keys: tuple[str, ...]) -> tuple[str, ...]:
+    """Returns the keys whose value may be an object with columns in it."""
+    return tuple(key for key in keys if key.lower() in _PARENTS)
+
+
+@lru_cache(maxsize=8_192)
+def _choose_fields(keys: tuple[str, ...], nested: tuple[tuple[str, tuple[str, ...]], ...]) -> tuple[tuple[_Setter, str, str, str], ...]:
+    """Returns which fields fill which columns: setter, lower-case name, key, key in the nested object (or "").
+
+    The records of a source have few sets of keys, so the choice is made once for each.
+    """
+    inside = dict(nested)
+    chosen: dict[str, tuple[int, str, str]] = {}
+    for key in keys:
+        lower = key.lower()
+        places = [(f"{lower}.{inner.lower()}", inner) for inner in inside[key]] if key in inside else [(lower, "")]
+        for name, inner in places:
+            role = _ROLES.get(name)
+            if role is not None and (role[0] not in chosen or role[1] < chosen[role[0]][0]):
+                chosen[role[0]] = (role[1], key, inner)
+    return tuple(
+        (setter, (chosen[column][2] or chosen[column][1]).lower(), chosen[column][1], chosen[column][2])
+        for column, setter in _SETTERS.items()
+        if column in chosen
+    )
 
 
 def typed_value(text: str) -> Any:
@@ -247,7 +266,7 @@ def _set_span(batch: Batch, row: int, _: str, value: Any, __: tzinfo) -> bool:
     return True
 
 
-_SETTERS: Final = {
+_SETTERS: Final[dict[str, _Setter]] = {
     "message": _set_message,
     "severity_number": _set_severity_number,
     "severity": _set_severity,

@@ -16,7 +16,7 @@ from services.ingest.timestamps import LAYOUTS, parse_timestamp
 _STAMP = "|".join(LAYOUTS[name].embedded for name in ("iso", "slash", "clf", "ctime", "dotted", "epoch"))
 _KEY = r"[A-Za-z_][\w.:-]*"
 _HEAD = re.compile(rf"\[?(?P<stamp>{_STAMP})\]?[,;|]?\s+(?:-\s+)?(?={_KEY}=)", re.ASCII)
-_QUOTED = r'"(?:[^"\\]|\\.)*"'
+_QUOTED = r'"[^"\\]*(?:\\.[^"\\]*)*"'
 _SEMICOLON = re.compile(rf"\s*({_KEY})=(?:({_QUOTED})|([^;]*))(?:;|$)")
 _BLANK = re.compile(rf"[\s,]*({_KEY})=(?:({_QUOTED})|([^\s,\"]*))(?=[\s,]|$)")
 

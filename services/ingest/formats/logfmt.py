@@ -11,9 +11,9 @@ from services.ingest.batch import Batch
 from services.ingest.formats.base import single_lines
 from services.ingest.formats.fields import spread_fields, typed_value
 
-_PAIR = r'[A-Za-z_@][\w.@/-]*=(?:"(?:[^"\\]|\\.)*"|[^\s"]*)'
+_PAIR = r'[A-Za-z_@][\w.@/-]*=(?:"[^"\\]*(?:\\.[^"\\]*)*"|[^\s"]*)'
 _LINE = re.compile(rf"\s*{_PAIR}(?:\s+(?:{_PAIR}|[A-Za-z_][\w.-]*(?=\s|$)))+\s*$")
-_FIELD = re.compile(r'([A-Za-z_@][\w.@/-]*)=(?:"((?:[^"\\]|\\.)*)"|([^\s"]*))')
+_FIELD = re.compile(r'([A-Za-z_@][\w.@/-]*)=(?:"([^"\\]*(?:\\.[^"\\]*)*)"|([^\s"]*))')
 _ESCAPE = re.compile(r"\\(.)")
 _ESCAPES = {"n": "\n", "t": "\t", "r": "\r"}
 
@@ -38,14 +38,22 @@ class Logfmt:
         matched = 0
         for row in rows:
             body = batch.body[row]
-            if _LINE.match(body) is None:
+            fields = read_fields(body)
+            if not fields:
                 continue
-            fields: dict[str, Any] = {}
-            for key, quoted, bare in _FIELD.findall(body):
-                fields[key] = typed_value(bare) if bare else unescape(quoted)
             spread_fields(batch, row, fields, zone)
             matched += 1
         return matched
+
+
+def read_fields(line: str) -> dict[str, Any]:
+    """Returns the pairs of a line that holds nothing else (but flags without a value), or {}."""
+    if _LINE.match(line) is None:
+        return {}
+    if '"' not in line:
+        pairs = [word.partition("=") for word in line.split()]
+        return {key: typed_value(value) for key, equals, value in pairs if equals}
+    return {key: typed_value(bare) if bare else unescape(quoted) for key, quoted, bare in _FIELD.findall(line)}
 
 
 def unescape(text: str) -> str:

@@ -17,7 +17,7 @@ _BSD = LAYOUTS["syslog"]
 _RFC5424 = re.compile(
     rf"(?:<(?P<pri>\d{{1,3}})>)?(?P<version>[1-9]\d?) (?P<stamp>{_ISO}|-) (?P<host>\S{{1,255}}) "
     r"(?P<app>\S{1,255}) (?P<pid>\S{1,128}) (?P<msgid>\S{1,64}) "
-    r'(?P<data>-|(?:\[[^\s\]="]{1,64}(?: [^\s\]="]{1,64}="(?:[^"\\\]]|\\.)*")*\])+)(?: (?:\ufeff)?(?P<message>.*))?$',
+    r'(?P<data>-|(?:\[[^\s\]="]{1,64}(?: [^\s\]="]{1,64}="[^"\\\]]*(?:\\.[^"\\\]]*)*")*\])+)(?: (?:\ufeff)?(?P<message>.*))?$',
     re.ASCII | re.DOTALL,
 )
 _RFC3164 = re.compile(
@@ -33,8 +33,8 @@ _DETECT = re.compile(
     rf"|{_BSD.embedded} [\w.:@-]+ +\S",
     re.ASCII,
 )
-_ELEMENT = re.compile(r'\[([^\s\]="]+)((?: [^\s\]="]+="(?:[^"\\\]]|\\.)*")*)\]')
-_PARAMETER = re.compile(r' ([^\s\]="]+)="((?:[^"\\\]]|\\.)*)"')
+_ELEMENT = re.compile(r'\[([^\s\]="]+)((?: [^\s\]="]+="[^"\\\]]*(?:\\.[^"\\\]]*)*")*)\]')
+_PARAMETER = re.compile(r' ([^\s\]="]+)="([^"\\\]]*(?:\\.[^"\\\]]*)*)"')
 _UNESCAPE = re.compile(r'\\(["\\\]])')
 
 
