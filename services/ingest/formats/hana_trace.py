@@ -8,7 +8,7 @@ from datetime import tzinfo
 
 from services.ingest import severity
 from services.ingest.batch import Batch
-from services.ingest.formats.base import add_attributes
+from services.ingest.formats.base import add_attributes, matching_share
 from services.ingest.formats.continuation import MAX_BYTES, MAX_LINES
 from services.ingest.timestamps import parse_iso
 
@@ -28,14 +28,12 @@ class HanaTrace:
     system = "sap"
 
     def detect(self, lines: Sequence[str]) -> float:
-        """Returns near certainty when the first line has the head, less by the share of lines that do not."""
+        """Returns near certainty when the first line has the head (few lines have it: stacks are long), else the share that do."""
         filled = [line for line in lines if line and not line.isspace()]
         if not filled:
             return 0.0
-        heads = sum(1 for line in filled if _HEAD.match(line))
-        if not heads:
-            return 0.0
-        return (0.9 if _HEAD.match(filled[0]) else 0.6) + 0.1 * heads / len(filled)
+        share = matching_share(filled, _HEAD)
+        return 0.9 + 0.1 * share if _HEAD.match(filled[0]) else share
 
     def split(self, lines: Iterable[str]) -> list[str]:
         """Joins each line without a head to the record above it."""

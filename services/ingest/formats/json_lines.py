@@ -24,11 +24,9 @@ class JsonLines:
 
     def detect(self, lines: Sequence[str]) -> float:
         """Returns the share of objects among the lines that do not continue another."""
-        filled = [line for line in lines if line and not line.isspace()]
-        starts = [line for line in filled if line[0] == "{"]
-        if not starts or not filled[0].startswith("{"):
+        records = join_continuations(lines)
+        if not records:
             return 0.0
-        records = join_continuations(filled)
         return 0.95 * sum(1 for record in records if decode_object(record.partition("\n")[0]) is not None) / len(records)
 
     def split(self, lines: Iterable[str]) -> list[str]:

@@ -44,13 +44,13 @@ class SapDevTrace:
     system = "sap"
 
     def detect(self, lines: Sequence[str]) -> float:
-        """Returns the share of trace lines when there is a trace head, or a stamp line and a `***` line, among them."""
-        head = any(_FILE.match(line) for line in lines)
-        events = any(_EVENT.match(line) for line in lines)
-        stamps = any(_STAMP.match(line) for line in lines)
-        if not (head or events) or not (head or stamps):
+        """Returns near certainty when the file opens with a trace head, else the share of trace lines when stamps and `***` lines are among them."""
+        share = matching_share(lines, _DETECT)
+        if any(_FILE.match(line) for line in lines[:10]):
+            return 0.9 + 0.08 * share
+        if not any(_STAMP.match(line) for line in lines) or (share < 0.6 and not any(_EVENT.match(line) for line in lines)):
             return 0.0
-        return 0.5 + 0.48 * matching_share(lines, _DETECT)
+        return 0.5 + 0.48 * share if share > 0.3 else share
 
     def split(self, lines: Iterable[str]) -> list[str]:
         """Returns one record for each line or box of lines, with the head of the file and the stamp in front of it."""

@@ -67,7 +67,10 @@ class SapDump:
     system = "sap"
 
     def detect(self, lines: Sequence[str]) -> float:
-        """Returns near certainty when a runtime error and a date, in the words of the export, are among the lines."""
+        """Returns near certainty when the text opens like a dump, and a runtime error and a date follow in the words of the export."""
+        first = next((line for line in lines if line and not line.isspace() and not _RULE.match(line)), "")
+        if _HEADER.match(first) is None:
+            return 0.0
         keys = {match["key"] for line in lines if (match := _HEADER.match(line))}
         if not any(key.startswith("Runtime Error") for key in keys):
             return 0.0

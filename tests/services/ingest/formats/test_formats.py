@@ -96,6 +96,13 @@ def test_text_that_fits_nothing_is_plain() -> None:
     assert detect_format([])[0].name == "plain"
 
 
+@pytest.mark.parametrize("name", [name for name in FORMATS if name != "plain"])
+def test_a_few_foreign_lines_do_not_change_the_format_of_a_plain_file(name: str) -> None:
+    foreign = [line for line in read_lines(name) if line][:3]
+    lines = [f"2024-01-02 10:00:{second:02d} INFO worker {second} is alive" for second in range(60)]
+    assert detect_format([*lines[:30], *foreign, *lines[30:]])[0].name == "plain"
+
+
 _FRAGMENTS = st.sampled_from(
     [
         *(
