@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 import asyncpg
@@ -35,6 +36,7 @@ _SESSION = {
     "idle_in_transaction_session_timeout": "30s",
 }
 POOL_WAIT_SECONDS = 5.0
+CLOSE_SECONDS = 5.0
 
 
 def create_metadata(schema: str) -> MetaData:
@@ -95,7 +97,9 @@ async def open_pool(settings: Settings, target: str, size: int | None = None) ->
     try:
         yield pool
     finally:
-        await pool.close()
+        # Closing waits for what is in use; a query that was cancelled half-way may never come back.
+        with suppress(TimeoutError):
+            await asyncio.wait_for(pool.close(), CLOSE_SECONDS)
 
 
 async def ping_engine(engine: AsyncEngine) -> None:

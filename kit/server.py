@@ -158,10 +158,18 @@ async def run_application(target: str, settings: Settings, application: Applicat
     http_tasks = [task for task in tasks if task.get_name() == "http"]
     if http_tasks:
         await asyncio.wait(http_tasks, timeout=grace)
-    for task in (*tasks, stopping):
-        task.cancel()
-    await asyncio.gather(*tasks, stopping, return_exceptions=True)
+    await cancel_tasks([*tasks, stopping])
     return failure
+
+
+async def cancel_tasks(tasks: Sequence[asyncio.Future[Any]]) -> None:
+    """Cancels tasks until all have ended: a library may swallow a cancellation that meets its own time-out."""
+    pending = [task for task in tasks if not task.done()]
+    while pending:
+        for task in pending:
+            task.cancel()
+        _, rest = await asyncio.wait(pending, timeout=0.5)
+        pending = list(rest)
 
 
 def _failure_of(task: asyncio.Task[Any]) -> BaseException:

@@ -22,12 +22,9 @@ _NONCE_BYTES = 12
 
 
 class RejectReason(StrEnum):
-    """The closed list of reasons (docs/rejections.md). None of them is worth a retry of the same bytes."""
+    """The closed list of reasons (docs/rejections.md); a retry of the same bytes helps none of them."""
 
     RECORD_TOO_LARGE = "record_too_large"
-    NOT_TEXT = "not_text"
-    EMPTY = "empty"
-    MALFORMED = "malformed"
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from datetime import timedelta
 from typing import Annotated
 
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, field_validator
 
 from kit.settings import Settings
 
@@ -17,7 +18,7 @@ class IngestSettings(Settings):
 
     masking_key: SecretStr = Field(min_length=32)
     """Key of the tokens that stand for masked values: equal values get equal tokens under it."""
-    seal_key: SecretStr = Field(min_length=64, max_length=64, pattern="^[0-9a-f]{64}$")
+    seal_key: SecretStr = Field(min_length=64, max_length=64)
     """256-bit key, hexadecimal, that seals the raw bytes of rejected events."""
     max_body_bytes: Annotated[int, Field(ge=MEBIBYTE)] = 32 * MEBIBYTE
     """Largest request body, before and after decompression."""
@@ -39,3 +40,10 @@ class IngestSettings(Settings):
     """An event older than this keeps its time as an attribute and counts as of now."""
     future_tolerance: timedelta = timedelta(hours=24)
     """An event further in the future than this keeps its time as an attribute and counts as of now."""
+
+    @field_validator("seal_key")
+    @classmethod
+    def _check_seal_key(cls, value: SecretStr) -> SecretStr:
+        if not re.fullmatch("[0-9a-f]{64}", value.get_secret_value()):
+            raise ValueError("must be 64 hexadecimal digits (openssl rand -hex 32)")
+        return value

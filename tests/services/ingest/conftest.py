@@ -11,6 +11,7 @@ import asyncpg
 import pytest
 
 from kit.db import open_pool
+from kit.server import cancel_tasks
 from services.ingest.announcer import Announcer
 from services.ingest.committer import Committer
 from services.ingest.intake import Intake
@@ -59,5 +60,4 @@ async def intake(settings: IngestSettings, pool: asyncpg.Pool[Any]) -> AsyncIter
     committer = Committer(settings, pool, sources, Sealer(bytes(32)), NullRedisAnnouncer())
     task = asyncio.create_task(committer.run())
     yield Intake(settings, sources, Pipeline(settings, sources, masker), committer)
-    task.cancel()
-    await asyncio.gather(task, return_exceptions=True)
+    await cancel_tasks([task])

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import httpx
 import pytest
 
-from kit.server import Application
+from kit.server import Application, cancel_tasks
 from kit.settings import Addresses
 from kit.targets import TARGETS
 from services.ingest.app import build
@@ -52,6 +52,4 @@ async def running_ingest(settings: IngestSettings, running_auth: RunningAuth) ->
             yield RunningIngest(application, web, running_auth.credentials.ingest_token, f"127.0.0.1:{settings.port('ingest', 'otlp_grpc')}")
         for server in application.extra_servers:
             await server.stop(1.0)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await cancel_tasks(tasks)
