@@ -9,11 +9,14 @@ from elis.correlate.v1 import correlate_pb2 as pb
 from elis.correlate.v1 import correlate_pb2_grpc as rpc
 from elis.ingest.v1 import ingest_pb2_grpc as ingest_rpc
 from kit.cache import open_redis
-from kit.db import open_engine, open_pool, ping_engine
+from kit.db import asyncpg_dsn, open_engine, open_pool, ping_engine
 from kit.identity import Identity, connect_as_self, open_identity
 from kit.server import Application, Servicer
+from services.correlate.detection import Detection, IngestReader
 from services.correlate.dimensions import Dimensions
 from services.correlate.feed import BLOCK_SECONDS, Feed
+from services.correlate.lease import Lease
+from services.correlate.retention import Retention
 from services.correlate.rollups import Rollups
 from services.correlate.rpc import CorrelateServicer
 from services.correlate.settings import CorrelateSettings
@@ -40,6 +43,9 @@ async def assemble(settings: CorrelateSettings, identity: Identity) -> AsyncIter
         blocks = ingest_rpc.IngestServiceStub(ingest_channel)
         feed = Feed(settings, pool, redis, blocks, Rollups(pool, Dimensions(pool)))
 
+        lease = Lease(asyncpg_dsn(settings), "detection", 1, settings.replica)
+        detection = Detection(settings, engine, pool, lease, IngestReader(blocks), Retention(settings).apply)
+
         async def ping_database() -> None:
             await ping_engine(engine)
 
@@ -48,6 +54,6 @@ async def assemble(settings: CorrelateSettings, identity: Identity) -> AsyncIter
                 Servicer(pb.DESCRIPTOR.services_by_name["CorrelateService"], rpc.add_CorrelateServiceServicer_to_server, CorrelateServicer(engine, pool, feed))
             ],
             verifier=identity.verifier,
-            background=[feed.follow_stream, feed.follow_list],
+            background=[feed.follow_stream, feed.follow_list, detection.run],
             ready=[ping_database],
         )

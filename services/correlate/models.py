@@ -222,8 +222,8 @@ class Finding(Table):
     observed: Mapped[float]
     baseline: Mapped[str]
     evidence_ids: Mapped[list[int]] = mapped_column(ARRAY(BigInteger))
-    keys: Mapped[dict[str, Any]] = mapped_column(JSONB)
-    """Business keys and trace ids in the sampled events: "kind:value" to an event id."""
+    memory: Mapped[dict[str, Any]] = mapped_column(JSONB)
+    """What the next holder of the lease must know to go on with it: window, surprise, keys of sampled events."""
     incident_id: Mapped[UUID | None] = mapped_column(ForeignKey("correlate.incident.id"))
     created_at: Mapped[datetime] = mapped_column(server_default=_NOW)
 

@@ -37,15 +37,11 @@ class CorrelateSettings(Settings):
     """Minutes of event time that a minute stays open for stragglers after a later one was seen."""
     quiet_after: timedelta = timedelta(seconds=3)
     """A source that sends nothing for so long is not waited for; when none sends, the newest minute is judged."""
-    future_limit: timedelta = timedelta(minutes=10)
-    """Events dated further ahead of the clock do not move the watermark."""
     baseline_minutes: Annotated[int, Field(ge=30, le=1440)] = 360
     """Minutes of history that detectors compare with."""
-    minimum_history: Annotated[int, Field(ge=3, le=1440)] = 10
-    """Minutes of history below which detectors stay silent."""
     declared_edges: tuple[DeclaredEdge, ...] = ()
     """Dependencies between services that are known beforehand."""
-    rollup_retention: timedelta = timedelta(days=90)
-    """Age (event time) after which roll-ups are deleted."""
+    rollup_retention: timedelta = timedelta(days=365 * 30)
+    """Age (event time) after which roll-ups are deleted. As long as ingest believes a time: imported history must not vanish."""
     finding_retention: timedelta = timedelta(days=90)
     """Age after which findings outside of incidents are deleted."""

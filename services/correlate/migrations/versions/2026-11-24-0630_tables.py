@@ -221,7 +221,7 @@ def upgrade() -> None:
         sa.Column("observed", sa.Double(), nullable=False),
         sa.Column("baseline", sa.Text(), nullable=False),
         sa.Column("evidence_ids", postgresql.ARRAY(sa.BigInteger()), nullable=False),
-        sa.Column("keys", postgresql.JSONB(astext_type=sa.Text()), nullable=False),
+        sa.Column("memory", postgresql.JSONB(astext_type=sa.Text()), nullable=False),
         sa.Column("incident_id", sa.Uuid(), nullable=True),
         sa.Column("created_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
         sa.ForeignKeyConstraint(["incident_id"], ["correlate.incident.id"], name=op.f("fk_finding_incident_id_incident")),

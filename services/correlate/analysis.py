@@ -1,0 +1,129 @@
+"""Analysis: judges minute after minute and keeps what follows from it. Knows neither database nor feed."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Protocol
+
+import structlog
+
+from services.correlate.cases import AFTER, Case, CaseBook
+from services.correlate.detectors import DETECTORS
+from services.correlate.detectors.base import Observation
+from services.correlate.findings import Finding, FindingBook
+from services.correlate.history import History, Track
+from services.correlate.keys import phrases
+from services.correlate.links import Link, Linker
+from services.correlate.rollups import ORDINAL_BITS
+from services.correlate.samples import Reader, Samples
+from services.correlate.topology import Names, Topology
+
+log = structlog.get_logger()
+
+NORMAL_BLOCKS = 3
+"""Blocks of normal operation that are read in a round, to learn the topology."""
+
+
+class Seasons(Protocol):
+    """What was usual at this time of the day and week; knows more than the recent past."""
+
+    async def explain(self, observation: Observation) -> bool:
+        """Says whether something like the observation has happened at this time before."""
+        ...
+
+
+class NoSeasons:
+    """For a history that is shorter than a day: explains nothing."""
+
+    async def explain(self, observation: Observation) -> bool:  # noqa: ARG002
+        """Says no."""
+        return False
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    """What came of judging some minutes."""
+
+    minute: int
+    findings: Sequence[Finding]
+    """New and changed ones."""
+    cases: Sequence[Case]
+    links: Sequence[Link]
+    lines: Mapping[int, bytes]
+    """Canonical lines of new evidence, by event id."""
+
+
+class Analyst:
+    """Everything between counts and incidents. One per process that holds the lease; not safe for concurrent use."""
+
+    def __init__(self, history: History, reader: Reader, topology: Topology, seasons: Seasons | None = None) -> None:
+        self.history = history
+        self.topology = topology
+        self.samples = Samples(reader, topology)
+        self.linker = Linker(self.samples, topology)
+        self.findings = FindingBook()
+        self.cases = CaseBook(self.samples, topology, self.linker)
+        self.templates: dict[int, int] = {}
+        """Fingerprint to template, where they differ."""
+        self.names = Names({})
+        self._seasons: Seasons = seasons or NoSeasons()
+
+    def learn_template(self, text: str, first_minute: int) -> None:
+        """Notes what a template says and since when: what was always said links nothing."""
+        self.linker.learn_phrases(phrases(text), first_minute)
+
+    def merge_templates(self, moved: Mapping[int, int], mapping: Mapping[int, int]) -> None:
+        """Follows a revision of the templates; `mapping` is that of all fingerprints."""
+        self.templates.update(mapping)
+        self.history.merge_templates(moved)
+        for finding in (*self.findings.current(), *self.cases.findings()):
+            if finding.template is not None:
+                finding.template = moved.get(finding.template, finding.template)
+            finding.tracks = {track._replace(template=moved.get(track.template, track.template)) for track in finding.tracks}
+        self.findings.index()
+
+    def mask_findings(self) -> None:
+        """Keeps what is known to be unusual out of the baseline, after the history was read back."""
+        for finding in (*self.findings.current(), *self.cases.findings()):
+            tracks = finding.tracks or self.history.tracks_of(finding.system, finding.source, finding.service, finding.template)
+            finding.tracks.update(tracks)
+            self.history.mask(tracks, finding.first, finding.last)
+
+    async def judge(self, minutes: Iterable[int]) -> Round:
+        """Judges minutes in order of time and assembles what was found in them."""
+        changed: dict[object, Finding] = {}
+        minute = -1
+        for minute in minutes:
+            observations = await asyncio.to_thread(self._observe, minute)
+            observations = [observation for observation in observations if not await self._seasons.explain(observation)]
+            for observation in observations:
+                self.history.mask(observation.tracks, observation.first, observation.last)
+            for finding in self.findings.absorb(observations, self.history):
+                changed[finding.id] = finding
+        findings = list(changed.values())
+        await self._learn_normal(minute)
+        await self.samples.study(findings, self._current(findings), self.history, self.names, self.templates)
+        cases, links = self.cases.assemble(findings, minute)
+        self.findings.forget(minute - 4 * AFTER)
+        self.cases.forget(minute)
+        return Round(minute, findings, cases, links, self.samples.lines)
+
+    def _observe(self, minute: int) -> list[Observation]:
+        scene = self.history.scene(minute)
+        return [observation for detector in DETECTORS.values() for observation in detector.examine(scene)]
+
+    def _current(self, changed: Sequence[Finding]) -> list[Finding]:
+        known = {finding.id: finding for finding in (*self.cases.findings(), *changed)}
+        return list(known.values())
+
+    async def _learn_normal(self, minute: int) -> None:
+        blocks = dict.fromkeys(event >> ORDINAL_BITS for event in self.history.first_events(minute))
+        await self.samples.learn_normal(islice(blocks, NORMAL_BLOCKS), self.names)
+
+
+def name_tracks(tracks: Iterable[tuple[Track, str]]) -> Names:
+    """Returns the names of nodes from tracks and the hosts that they were seen on."""
+    return Names.collect(((track.system, track.service or track.source), track.source, host) for track, host in tracks)

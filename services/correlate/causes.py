@@ -1,0 +1,192 @@
+"""Root causes: which of the nodes of an incident broke first, and which the others' trouble leads to.
+
+Each node with findings is a candidate. Its score has three parts, each 0 to 1:
+
+- onset: exp(-d / 60 s), d being how much later than the first of all candidates it began, by its own strongest findings;
+- upstream: where a walk ends that starts at every candidate and goes on to whatever explains that candidate's trouble
+  (an absorbing Markov chain, in the manner of MonitorRank, Kim et al., SIGMETRICS 2013, and MicroRank, Yu et al., WWW 2021);
+- strength: how unlikely its findings are, taken together, new errors counting more than changes of volume.
+
+What explains trouble: A's failing messages name B; A is known to need B; in the transactions that failed in both, B had
+trouble first; B is linked with A and began earlier.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import exp
+from uuid import UUID
+
+import numpy as np
+
+from services.correlate.findings import Finding
+from services.correlate.topology import Node, Topology
+
+MAX_CAUSES = 8
+MAX_EVIDENCE = 8
+ONSET_SCALE_NS = 60e9
+LEAD_SCALE_NS = 20e9
+LAG_SCALE_NS = 600e9
+SELF = 0.4
+"""Weight with which a node explains its own trouble: the walk ends there unless something better explains it."""
+PARTS = (0.4, 0.4, 0.2)
+"""Weights of onset, upstream and strength."""
+SHARPNESS = 6.0
+"""How clearly the better of two causes stands out: the odds of two causes are exp(SHARPNESS x difference of their sums)."""
+SOLID = 0.35
+"""Score from which a finding may say when a node began."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cause:
+    """A candidate root cause."""
+
+    node: Node
+    summary: str
+    score: float
+    onset: float
+    upstream: float
+    strength: float
+    started: int
+    """Nanoseconds since 1970."""
+    findings: tuple[Finding, ...]
+    """Its findings, most telling first."""
+
+    @property
+    def evidence(self) -> list[int]:
+        """Ids of the events to show: the first of each finding, in order of how telling it is, then the next ones."""
+        chosen: dict[int, None] = {}
+        for place in range(3):
+            for finding in self.findings:
+                if place < len(finding.evidence):
+                    chosen[finding.evidence[place]] = None
+        return list(chosen)[:MAX_EVIDENCE]
+
+
+def rank_causes(
+    findings: Sequence[Finding], confidence: Mapping[tuple[UUID, UUID], float], groups: Sequence[Mapping[Node, int]], topology: Topology
+) -> list[Cause]:
+    """Returns the candidates of an incident, best first. `groups` are transactions with the time of first trouble per node."""
+    by_node: dict[Node, list[Finding]] = defaultdict(list)
+    for finding in findings:
+        by_node[finding.node].append(finding)
+    nodes = sorted(by_node)
+    if not nodes:
+        return []
+    started = {node: _start_of(by_node[node]) for node in nodes}
+    strength = {node: _strength_of(by_node[node]) for node in nodes}
+    earliest = min(started[node] for node in nodes)
+    upstream = _walk(nodes, _explain(nodes, by_node, started, confidence, groups, topology), strength)
+    onset = {node: exp(-(started[node] - earliest) / ONSET_SCALE_NS) for node in nodes}
+    raw = {node: PARTS[0] * onset[node] + PARTS[1] * upstream[node] + PARTS[2] * strength[node] for node in nodes}
+    odds = {node: exp(SHARPNESS * raw[node]) for node in nodes}
+    total = sum(odds.values())
+    ranked = sorted(nodes, key=lambda node: (-raw[node], started[node], node))[:MAX_CAUSES]
+    return [
+        Cause(
+            node=node,
+            summary=describe(by_node[node]),
+            score=odds[node] / total,
+            onset=onset[node],
+            upstream=upstream[node],
+            strength=strength[node],
+            started=started[node],
+            findings=tuple(sorted(by_node[node], key=_how_telling)),
+        )
+        for node in ranked
+    ]
+
+
+def describe(findings: Sequence[Finding]) -> str:
+    """Returns what went wrong with a node, in the words of its most telling finding."""
+    finding = min(findings, key=_how_telling)
+    body = finding.bodies[0].split("\n")[0].strip() if finding.bodies and finding.template is not None else ""
+    return f"{body[:160]} ({finding.summary})" if body else f"{finding.summary} ({finding.baseline})"
+
+
+def _how_telling(finding: Finding) -> tuple[float, int]:
+    """Sorts findings of a node: errors of one text before rates and volumes, likelier ones last, earlier ones first."""
+    kind = 0.0 if finding.template is not None and finding.is_error else 0.15 if finding.template is not None else 0.4
+    return kind - finding.score, finding.onset
+
+
+def _start_of(findings: Sequence[Finding]) -> int:
+    """Returns the onset of a node: of its templates where they are solid, since rates and volumes only know minutes."""
+    solid = [finding for finding in findings if finding.score >= SOLID]
+    exact = [finding for finding in solid if finding.template is not None]
+    return min(finding.onset for finding in exact or solid or findings)
+
+
+def _strength_of(findings: Sequence[Finding]) -> float:
+    doubt = 1.0
+    for finding in sorted(findings, key=lambda item: -item.score)[:6]:
+        doubt *= 1.0 - 0.7 * finding.score
+    return 1.0 - doubt
+
+
+def _explain(
+    nodes: Sequence[Node],
+    by_node: Mapping[Node, Sequence[Finding]],
+    started: Mapping[Node, int],
+    confidence: Mapping[tuple[UUID, UUID], float],
+    groups: Sequence[Mapping[Node, int]],
+    topology: Topology,
+) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:
+    """Returns how well the trouble of each node (row) is explained by that of each other (column)."""
+    place = {node: number for number, node in enumerate(nodes)}
+    owner = {finding.id: finding.node for node in nodes for finding in by_node[node]}
+    linked: dict[tuple[Node, Node], float] = defaultdict(float)
+    for (first, second), sure in confidence.items():
+        if first in owner and second in owner and owner[first] != owner[second]:
+            for pair in ((owner[first], owner[second]), (owner[second], owner[first])):
+                linked[pair] = max(linked[pair], sure)
+    before = _count_firsts(groups, place)
+    explained = np.zeros((len(nodes), len(nodes)))
+    for node in nodes:
+        sampled = sum(finding.sampled for finding in by_node[node]) or 1
+        for other in nodes:
+            if other == node:
+                continue
+            named = sum(finding.needs.get(other, 0) for finding in by_node[node])
+            lead = (started[node] - started[other]) / 1.0
+            reasons = [
+                0.7 * min(1.0, 2 * named / sampled),
+                0.6 * topology.need(node, other)[0],
+                0.8 * _precedence(before, place[other], place[node]),
+                0.5 * linked[node, other] * (1 - exp(-lead / LEAD_SCALE_NS)) * exp(-lead / LAG_SCALE_NS) if lead > 0 else 0.0,
+            ]
+            explained[place[node], place[other]] = 1.0 - float(np.prod([1.0 - reason for reason in reasons]))
+    # Two nodes that explain each other explain nothing: only the difference counts.
+    return np.maximum(0.0, explained - explained.T)
+
+
+def _count_firsts(groups: Sequence[Mapping[Node, int]], place: Mapping[Node, int]) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:
+    """Returns in how many transactions one node (row) had trouble before another (column)."""
+    before = np.zeros((len(place), len(place)))
+    for group in groups:
+        times = [(at, place[node]) for node, at in group.items() if node in place]
+        for at, one in times:
+            for later, other in times:
+                if at < later:
+                    before[one, other] += 1
+    return before
+
+
+def _precedence(before: np.ndarray[tuple[int, int], np.dtype[np.float64]], one: int, other: int) -> float:
+    """Returns how clearly one node has trouble before another in the transactions they share: 0 unless mostly so."""
+    there, back = before[one, other], before[other, one]
+    total = there + back
+    return float(max(0.0, (there - back) / total) * total / (total + 2.0)) if total else 0.0
+
+
+def _walk(nodes: Sequence[Node], explained: np.ndarray[tuple[int, int], np.dtype[np.float64]], strength: Mapping[Node, float]) -> dict[Node, float]:
+    """Returns the share of walks that end at each node, relative to the largest."""
+    out = explained.sum(axis=1)
+    stay = SELF / (SELF + out)
+    moves = explained / (SELF + out)[:, None]
+    start = np.array([strength[node] for node in nodes]) + 1e-6
+    visits = np.linalg.solve((np.eye(len(nodes)) - moves).T, start / start.sum())
+    ends = visits * stay
+    return {node: float(ends[number] / ends.max()) for number, node in enumerate(nodes)}

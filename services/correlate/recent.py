@@ -1,0 +1,138 @@
+"""Recent counts: reads the roll-ups into the analyst's memory, with the names and templates that they refer to."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Mapping
+from datetime import datetime
+
+import asyncpg
+import structlog
+from sqlalchemy import delete, text, update
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from services.correlate import models
+from services.correlate.analysis import Analyst, name_tracks
+from services.correlate.dimensions import MAX_TEXT, clean
+from services.correlate.history import Counted, Track
+from services.correlate.miner import Miner
+from services.correlate.watermark import SourceClock
+
+log = structlog.get_logger()
+
+MAX_MINED = 50_000
+"""Fingerprints that the miner compares, the oldest first; later ones stay templates of their own."""
+
+
+class RecentCounts:
+    """Keeps an analyst's history, names and templates in step with the database."""
+
+    def __init__(self, pool: asyncpg.Pool, analyst: Analyst, miner: Miner) -> None:
+        self._pool = pool
+        self._analyst = analyst
+        self._miner = miner
+        self._series: dict[int, tuple[Track, str]] = {}
+        """Series to its track before templates, and its host."""
+        self._texts: dict[int, str] = {}
+        """Texts of templates whose phrases the analyst does not know yet."""
+        self._newest_fingerprint = 0
+
+    async def clocks(self) -> tuple[list[SourceClock], datetime]:
+        """Returns the clocks of the sources, and the database's own."""
+        rows = await self._pool.fetch("SELECT newest_minute, heard_at FROM correlate.source_clock")
+        now: datetime = await self._pool.fetchval("SELECT clock_timestamp()")
+        return [SourceClock(row["newest_minute"], row["heard_at"]) for row in rows], now
+
+    async def oldest_minute(self) -> int:
+        """Returns the first minute for which anything was counted; 0 when nothing was."""
+        oldest: int | None = await self._pool.fetchval("SELECT min(minute) FROM correlate.roll_up")
+        return oldest or 0
+
+    async def load(self, after: int, until: int) -> list[int]:
+        """Reads the minutes after one up to another; returns those whose counts have changed."""
+        rows = await self._pool.fetch(
+            "SELECT minute, series_id, events, first_event_id FROM correlate.roll_up WHERE minute > $1 AND minute <= $2", after, until
+        )
+        await self._learn_series({row["series_id"] for row in rows})
+        templates = self._analyst.templates
+        by_minute: dict[int, list[Counted]] = defaultdict(list)
+        for minute, series, events, first_event in rows:
+            track, _ = self._series[series]
+            by_minute[minute].append(Counted(track._replace(template=templates.get(track.template, track.template)), events, first_event))
+        return [minute for minute in range(after + 1, until + 1) if self._analyst.history.put(minute, by_minute[minute])]
+
+    async def restore_templates(self) -> None:
+        """Takes up the templates that were formed before."""
+        rows = await self._pool.fetch(
+            """SELECT template.id, template.text, array_agg(fingerprint.fingerprint ORDER BY fingerprint.id) AS members, max(fingerprint.id) AS newest
+               FROM correlate.template JOIN correlate.fingerprint ON template = template.id
+               GROUP BY template.id ORDER BY template.number LIMIT $1""",
+            MAX_MINED,
+        )
+        for row in rows:
+            self._miner.restore(row["id"], row["text"], row["members"])
+            self._texts[row["id"]] = row["text"]
+            self._newest_fingerprint = max(self._newest_fingerprint, row["newest"])
+        self._analyst.merge_templates({}, self._miner.mapping)
+        await self._learn_first_seen()
+
+    async def learn_templates(self) -> tuple[dict[int, int], dict[int, str]]:
+        """Reads new fingerprints and mines them; returns the templates that were merged away with what took them in, and new texts."""
+        rows = await self._pool.fetch(
+            "SELECT id, fingerprint, text FROM correlate.fingerprint WHERE id > $1 - 1000 ORDER BY id LIMIT $2", self._newest_fingerprint, MAX_MINED
+        )
+        fresh = [row for row in rows if row["fingerprint"] not in self._miner]
+        if not fresh or len(self._miner) + len(fresh) > MAX_MINED:
+            return {}, {}
+        for row in fresh:
+            self._miner.add(row["fingerprint"], row["text"])
+            self._texts[row["fingerprint"]] = row["text"]
+            self._newest_fingerprint = max(self._newest_fingerprint, row["id"])
+        moved = await asyncio.to_thread(self._miner.revise)
+        self._analyst.merge_templates(moved, self._miner.mapping)
+        await self._learn_first_seen()
+        return moved, {template: clean(self._miner.text_of(template), MAX_TEXT) for template in moved.values()}
+
+    async def _learn_series(self, wanted: set[int]) -> None:
+        unknown = sorted(wanted.difference(self._series))
+        if not unknown:
+            return
+        rows = await self._pool.fetch(
+            """SELECT series.id, source.system, source.name AS source, service.name AS service, fingerprint.fingerprint, severity_number, host.name AS host
+               FROM correlate.series JOIN correlate.source ON source.id = source_id JOIN correlate.service ON service.id = service_id
+               JOIN correlate.host ON host.id = host_id JOIN correlate.fingerprint ON fingerprint.id = fingerprint_id
+               WHERE series.id = ANY($1::int[])""",
+            unknown,
+        )
+        for row in rows:
+            track = Track(row["system"], row["source"], row["service"], row["fingerprint"], row["severity_number"])
+            self._series[row["id"]] = (track, row["host"])
+        self._analyst.names = name_tracks(self._series.values())
+
+    async def _learn_first_seen(self) -> None:
+        rows = await self._pool.fetch(
+            """SELECT fingerprint AS template, first_minute AS minute
+               FROM correlate.fingerprint JOIN correlate.fingerprint_total ON fingerprint_id = id
+               WHERE fingerprint = ANY($1::bigint[])""",
+            list(self._texts),
+        )
+        first_seen = {row["template"]: row["minute"] for row in rows}
+        self._analyst.history.learn_first_seen(first_seen)
+        for template in [known for known in self._texts if known in first_seen]:
+            self._analyst.learn_template(self._texts.pop(template), first_seen[template])
+
+
+async def save_templates(session: AsyncSession, moved: Mapping[int, int], texts: Mapping[int, str]) -> None:
+    """Stores a revision: the fingerprints of merged templates move, and the templates that they leave vanish."""
+    if moved:
+        await session.execute(
+            text(
+                """UPDATE correlate.fingerprint SET template = moved.target
+                   FROM unnest(cast(:sources AS bigint[]), cast(:targets AS bigint[])) AS moved (source, target) WHERE template = moved.source"""
+            ),
+            {"sources": list(moved), "targets": list(moved.values())},
+        )
+        await session.execute(delete(models.Template).where(models.Template.id.in_(moved)))
+    for template, words in texts.items():
+        await session.execute(update(models.Template).where(models.Template.id == template).values(text=words))

@@ -1,0 +1,164 @@
+"""Samples: events behind the findings, read from ingest, and what they tell: onset, keys, who names whom, who was first."""
+
+from __future__ import annotations
+
+from collections import OrderedDict, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Protocol
+
+from services.correlate.detectors.base import WARNING
+from services.correlate.evidence import Event, decode_line
+from services.correlate.findings import MINUTE_NS, Finding, choose_evidence
+from services.correlate.history import History, Track
+from services.correlate.keys import KeyBook, extract_keys, phrases
+from services.correlate.rollups import ORDINAL_BITS
+from services.correlate.topology import Names, Node, Topology, node_of
+
+BLOCKS_PER_ROUND = 16
+MAX_SAMPLED = 400
+"""Events of a finding that are looked at."""
+MAX_KEYS = 300
+MAX_GROUPS = 50_000
+_KNOWN_BLOCKS = 20_000
+_FAMILIAR_NS = 10 * MINUTE_NS
+"""A key that was met so long before a fault is not one of a transaction that met the fault."""
+
+
+class Reader(Protocol):
+    """Reads events from the truth. Both methods leave out what is not there (any more)."""
+
+    async def read_events(self, ids: Sequence[int]) -> list[bytes]:
+        """Returns canonical lines."""
+        ...
+
+    async def read_block(self, block_id: int) -> list[bytes]:
+        """Returns the canonical lines of a block."""
+        ...
+
+
+class Samples:
+    """What was read, bounded. Feeds the findings, the topology and the order in which nodes went wrong."""
+
+    def __init__(self, reader: Reader, topology: Topology) -> None:
+        self._reader = reader
+        self._topology = topology
+        self._book = KeyBook()
+        self._blocks: OrderedDict[int, None] = OrderedDict()
+        self.lines: dict[int, bytes] = {}
+        """Lines of evidence that was read in this round, by event id."""
+        self.groups: OrderedDict[str, dict[Node, int]] = OrderedDict()
+        """Keys of single transactions to when each node first had trouble with them (nanoseconds since 1970)."""
+
+    async def learn_normal(self, block_ids: Iterable[int], names: Names) -> None:
+        """Learns the topology and the keys that are always about from blocks of normal operation."""
+        for block_id in block_ids:
+            events = await self._read(block_id)
+            self._topology.learn(events, names)
+            for event in events:
+                self._book.meet(extract_keys(event), event.timestamp)
+
+    async def study(self, changed: Sequence[Finding], current: Sequence[Finding], history: History, names: Names, templates: Mapping[int, int]) -> None:
+        """Completes changed findings: evidence, onset, keys. `current` are all that may explain an event; `templates` maps fingerprints."""
+        self.lines = {}
+        for finding in changed:
+            await self._collect_evidence(finding, history, names)
+        by_track: dict[Track, list[Finding]] = defaultdict(list)
+        for finding in current:
+            for track in finding.tracks:
+                by_track[track].append(finding)
+        for block_id in self._choose_blocks(changed, history):
+            events = await self._read(block_id)
+            self._topology.learn(events, names)
+            for event in events:
+                keys = extract_keys(event)
+                self._book.meet(keys, event.timestamp)
+                signed = _signed(event.fingerprint)
+                track = Track(event.system, event.source, event.service, templates.get(signed, signed), event.severity_number)
+                for finding in by_track.get(track, ()):
+                    self._use(finding, event, keys, names)
+        for finding in changed:
+            finding.onset, finding.exact = estimate_onset(finding, history)
+
+    def specific_keys(self, finding: Finding) -> set[str]:
+        """Returns the keys of a finding that belong to single transactions of its time."""
+        since = finding.onset - _FAMILIAR_NS
+        return {key for key in finding.keys if self._book.is_specific(key, since)}
+
+    def _choose_blocks(self, changed: Sequence[Finding], history: History) -> list[int]:
+        chosen: dict[int, None] = {}
+        queues = []
+        for finding in sorted(changed, key=lambda item: -item.score):
+            if finding.sampled < MAX_SAMPLED:
+                events = history.events_of(finding.tracks, finding.first, finding.last)
+                queues.append([event >> ORDINAL_BITS for _, _, event in events])
+        for place in range(max(map(len, queues), default=0)):
+            for queue in queues:
+                if place < len(queue) and queue[place] not in self._blocks:
+                    chosen[queue[place]] = None
+                    if len(chosen) >= BLOCKS_PER_ROUND:
+                        return list(chosen)
+        return list(chosen)
+
+    async def _read(self, block_id: int) -> list[Event]:
+        if block_id in self._blocks:
+            return []
+        self._blocks[block_id] = None
+        while len(self._blocks) > _KNOWN_BLOCKS:
+            self._blocks.popitem(last=False)
+        return [decode_line(line) for line in await self._reader.read_block(block_id)]
+
+    async def _collect_evidence(self, finding: Finding, history: History, names: Names) -> None:
+        chosen = choose_evidence(finding, history)
+        wanted = [event for event in chosen if event not in finding.evidence]
+        if not wanted:
+            return
+        for line in await self._reader.read_events(wanted):
+            event = decode_line(line)
+            self.lines[event.event_id] = line
+            finding.evidence.append(event.event_id)
+            if len(finding.bodies) < 3:
+                finding.bodies.append(event.body[:500])
+            self._use(finding, event, extract_keys(event), names)
+
+    def _use(self, finding: Finding, event: Event, keys: Sequence[str], names: Names) -> None:
+        finding.sampled += 1
+        if finding.template is not None and finding.detector == "new_template":
+            finding.onset = min(finding.onset, event.timestamp) if finding.exact else event.timestamp
+            finding.exact = True
+        if finding.severity < WARNING and finding.template is None:
+            return  # the events of a change of volume are ordinary ones
+        finding.phrases |= phrases(event.body) if len(finding.phrases) < MAX_KEYS else set()
+        for node in names.named_in(event):
+            finding.needs[node] = finding.needs.get(node, 0) + 1
+        for key in keys:
+            if len(finding.keys) < MAX_KEYS:
+                finding.keys.setdefault(key, event.event_id)
+            if event.severity_number >= WARNING and key.startswith(("trace:", "id:")) and self._book.is_specific(key, event.timestamp - _FAMILIAR_NS):
+                group = self.groups.setdefault(key, {})
+                node = node_of(event)
+                group[node] = min(event.timestamp, group.get(node, event.timestamp))
+        while len(self.groups) > MAX_GROUPS:
+            self.groups.popitem(last=False)
+
+
+def estimate_onset(finding: Finding, history: History) -> tuple[int, bool]:
+    """Returns when a finding began, and whether that is the time of an event.
+
+    A new template began with its first event. Where there was noise before, the minute is split: if the second minute
+    is taken to run at full rate, the first was hit for the share of it that its count is of the second's.
+    """
+    if finding.exact:
+        return finding.onset, True
+    rate = finding.expected / (finding.last - finding.first + 1)
+    counts = [history.count(finding.tracks, minute, minute) for minute in range(finding.first, finding.last + 1)]
+    hit = next((place for place, number in enumerate(counts) if number > max(2 * rate, rate + 2)), 0)
+    excess = counts[hit] - rate
+    if finding.detector in ("silence", "volume_drop") or excess <= 0:
+        return finding.first * MINUTE_NS, False
+    full = max(excess, (counts[hit + 1] - rate) if hit + 1 < len(counts) else excess)
+    return int((finding.first + hit + 1 - excess / full) * MINUTE_NS), False
+
+
+def _signed(fingerprint: str) -> int:
+    value = int(fingerprint or "0", 16)
+    return value - (1 << 64) if value >= 1 << 63 else value
