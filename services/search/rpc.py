@@ -19,7 +19,7 @@ from services.search.lines import decode_line, to_event, to_timestamp
 from services.search.patterns import find_patterns
 from services.search.projection import read_projection
 from services.search.selection import Selection, read_filter
-from services.search.steps import align, close_range, divide, is_open
+from services.search.steps import align, check_interval, close_range, divide, is_open
 from services.search.tail import Tails
 
 if TYPE_CHECKING:
@@ -77,6 +77,7 @@ class SearchServicer(rpc.SearchServiceServicer):
         """Counts over time."""
         if request.split_by and request.split_by not in SPLIT_FIELDS:
             raise InvalidArgument(f"a histogram can be split by {', '.join(sorted(SPLIT_FIELDS))}, not by {request.split_by!r}")
+        check_interval(request.interval)
         freshness = self._freshness()
         selection = await self._close(read_filter(request.filter))
         if selection is None:

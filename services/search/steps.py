@@ -42,10 +42,14 @@ def choose_interval(span: int) -> int:
     return -(-span // (WANTED_BUCKETS * years)) * years
 
 
-def align(selection: Selection, interval: int) -> Grid:
-    """Returns buckets over a closed selection that start at multiples of the interval since 1970; 0 chooses one."""
+def check_interval(interval: int) -> None:
+    """Raises InvalidArgument when an interval cannot be that of a histogram."""
     if interval < 0 or interval % MILLISECOND:
         raise InvalidArgument(f"an interval is a whole number of milliseconds, not {interval} ns")
+
+
+def align(selection: Selection, interval: int) -> Grid:
+    """Returns buckets over a closed selection that start at multiples of the interval since 1970; 0 chooses one."""
     width = interval or choose_interval(selection.end - selection.start)
     origin = selection.start // width * width
     count = -(-(selection.end - origin) // width)
