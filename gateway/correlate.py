@@ -169,24 +169,24 @@ class Incident(Node):
     causes: list[Cause] = strawberry.field(description="Possible root causes, the most likely first.")
 
     @strawberry.field(graphql_type=list[Finding], description="The findings in order of time.")
-    async def findings(self: strawberry.Parent[pb.Incident], info: Info) -> list[pb.Finding]:
+    async def findings(parent: strawberry.Parent[pb.Incident], info: Info) -> list[pb.Finding]:
         """Returns the findings."""
-        return list((await info.context.incidents.load(self.id)).findings)
+        return list((await info.context.incidents.load(parent.id)).findings)
 
     @strawberry.field(graphql_type=list[Link], description="Why the findings belong together.")
-    async def links(self: strawberry.Parent[pb.Incident], info: Info) -> list[pb.Link]:
+    async def links(parent: strawberry.Parent[pb.Incident], info: Info) -> list[pb.Link]:
         """Returns the links."""
-        return list((await info.context.incidents.load(self.id)).links)
+        return list((await info.context.incidents.load(parent.id)).links)
 
     @strawberry.field(graphql_type=list[TimelineEntry], description="What happened, in order of time.")
-    async def timeline(self: strawberry.Parent[pb.Incident], info: Info) -> list[pb.TimelineEntry]:
+    async def timeline(parent: strawberry.Parent[pb.Incident], info: Info) -> list[pb.TimelineEntry]:
         """Returns the history."""
-        return list((await info.context.incidents.load(self.id)).timeline)
+        return list((await info.context.incidents.load(parent.id)).timeline)
 
     @strawberry.field(graphql_type=list[EvidenceEvent], description="Every event that a finding, link or cause cites.")
-    async def evidence(self: strawberry.Parent[pb.Incident], info: Info) -> list[pb.EvidenceEvent]:
+    async def evidence(parent: strawberry.Parent[pb.Incident], info: Info) -> list[pb.EvidenceEvent]:
         """Returns the evidence."""
-        return list((await info.context.incidents.load(self.id)).evidence)
+        return list((await info.context.incidents.load(parent.id)).evidence)
 
 
 @strawberry.type(description="Counts at one point in time.")

@@ -191,7 +191,19 @@ def _describe(incident: dict[str, Any]) -> Text:
         for event in cause["evidence"][:EVIDENCE_LINES]:
             body = event["body"].replace("\n", " ⏎ ")
             text.append(f"   {_clock(event['timestamp'])}  {body[:110]}\n", "dim")
+    text.append("\nhow it spread\n", "bold")
+    for entry in _first_entries(incident["timeline"]):
+        text.append(f"   {_clock(entry['at'])}  {entry['system']}: {entry['text'][:100]}\n")
     return text
+
+
+def _first_entries(timeline: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Returns the first finding of each system, in order of time."""
+    first: dict[str, dict[str, Any]] = {}
+    for entry in timeline:
+        if entry["kind"] == "finding" and entry["system"]:
+            first.setdefault(entry["system"], entry)
+    return list(first.values())
 
 
 def _check(header: Header, story: dict[str, Any]) -> None:
