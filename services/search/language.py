@@ -41,6 +41,7 @@ MAX_PATH_DEPTH = 20
 MAX_PATH_LENGTH = 200
 _EXACT_FLOAT = 2**52
 """Up to here a float can hold a whole number and its neighbours' halves."""
+_QUOTE = "put text with special characters in quotes"
 _ESCAPE = re.compile(r"\\(.)", re.DOTALL)
 _POSITION = re.compile(r"unexpected +'(.*)' at position (\d+)", re.DOTALL)
 _ILLEGAL = re.compile(r"at position (\d+)$")
@@ -60,6 +61,10 @@ def parse_query(query: str) -> Condition:
         parsed = parse(query)
     except ParseError as error:
         raise _explain(query, str(error)) from None
+    except (ValueError, ArithmeticError):
+        # luqum converts the numbers after ~ and ^ while it parses.
+        position = min(place for place in (query.find("~"), query.find("^")) if place >= 0)
+        raise QueryNotUnderstood(f"~ and ^ have no meaning here (at position {position}); {_QUOTE}", position=position) from None
     return _Reader().read(parsed, None, 0)
 
 
@@ -156,7 +161,7 @@ class _Reader:
             case tree.Range():
                 return self._range(field or _BODY, _bracketed(node.low, node.include_low), _bracketed(node.high, node.include_high), node)
         names = {tree.Fuzzy: "~", tree.Proximity: "~", tree.Boost: "^", tree.Regex: "text between slashes"}
-        raise _refuse(node, f"{names.get(type(node), type(node).__name__)} has no meaning here; put text with special characters in quotes")
+        raise _refuse(node, f"{names.get(type(node), type(node).__name__)} has no meaning here; {_QUOTE}")
 
     def _read_field(self, node: Any, outer: _Field | None, depth: int) -> Condition:
         name = _unescape(node.name)
