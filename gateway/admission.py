@@ -7,7 +7,19 @@ from functools import lru_cache
 from time import monotonic
 from typing import cast
 
-from graphql import DocumentNode, GraphQLError, GraphQLSchema, parse, specified_rules, validate
+from graphql import (
+    DocumentNode,
+    FieldNode,
+    GraphQLError,
+    GraphQLSchema,
+    NameNode,
+    OperationDefinitionNode,
+    SelectionSetNode,
+    parse,
+    specified_rules,
+    validate,
+)
+from graphql import OperationType as GraphQLOperationType
 from strawberry.extensions import SchemaExtension
 from strawberry.types.graphql import OperationType
 
@@ -40,6 +52,9 @@ def validate_document(schema: GraphQLSchema, document: DocumentNode) -> list[Gra
 class Admit(SchemaExtension):
     """Lets an operation run only when its document is within the limits, valid, and open to its caller."""
 
+    def __init__(self) -> None:
+        self._unparsable: GraphQLError | None = None
+
     def on_operation(self) -> Iterator[None]:
         """Gives the operation a context of its own: a WebSocket runs many in one."""
         execution = self.execution_context
@@ -49,18 +64,23 @@ class Admit(SchemaExtension):
     def on_parse(self) -> Iterator[None]:
         """Parses the document, or remembers it."""
         execution = self.execution_context
-        execution.graphql_document = parse_document(execution.query or "")
+        try:
+            execution.graphql_document = parse_document(execution.query or "")
+        except GraphQLError as error:
+            # Errors are told where a document is validated, so one that is valid stands in until then.
+            self._unparsable = error
+            execution.graphql_document = _stand_in(execution.operation_name)
         yield
 
     def on_validate(self) -> Iterator[None]:
         """Refuses what this caller may not run at all, then what nobody may."""
         execution = self.execution_context
         context: Context = execution.context
-        document = execution.graphql_document
-        if document is None:
-            raise GraphQLError("the request has no document")
-        refusal = _refuse(context, document)
-        if refusal is not None:
+        document = execution.graphql_document or _stand_in(None)
+        refusal = _refuse(context, document, execution.operation_type)
+        if self._unparsable is not None:
+            execution.pre_execution_errors = [self._unparsable]
+        elif refusal is not None:
             execution.pre_execution_errors = [GraphQLError(refusal.message, original_error=refusal)]
         else:
             execution.pre_execution_errors = validate_document(execution.schema._schema, document)
@@ -74,9 +94,22 @@ class Admit(SchemaExtension):
         yield
 
 
-def _refuse(context: Context, document: DocumentNode) -> InvalidArgument | Unauthenticated | None:
+def _stand_in(name: str | None) -> DocumentNode:
+    operation = OperationDefinitionNode(
+        operation=GraphQLOperationType.QUERY,
+        name=NameNode(value=name) if name is not None else None,
+        variable_definitions=(),
+        directives=(),
+        selection_set=SelectionSetNode(selections=(FieldNode(name=NameNode(value="__typename"), arguments=(), directives=()),)),
+    )
+    return DocumentNode(definitions=(operation,))
+
+
+def _refuse(context: Context, document: DocumentNode, operation_type: OperationType) -> InvalidArgument | Unauthenticated | None:
     if context.caller is None and not may_run_anonymously(document):
         return Unauthenticated("sign in first")
+    if operation_type is OperationType.SUBSCRIPTION and not context.socket:
+        return InvalidArgument("a subscription needs a WebSocket (graphql-transport-ws)")
     if not context.introspection and asks_for_schema(document):
         return InvalidArgument("this ELIS does not show its schema")
     return None

@@ -52,6 +52,8 @@ class Context:
     """What the caller proved itself with: `Bearer …` or an API key."""
     connection_params: dict[str, object] | None = None
     """Payload of connection_init."""
+    socket: bool = False
+    """Whether this is a WebSocket connection."""
     introspection: bool = True
     timeout: timedelta = timedelta(seconds=5)
     """Time for one query or mutation."""

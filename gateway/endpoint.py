@@ -10,14 +10,17 @@ from time import monotonic, perf_counter, time
 from typing import Any, cast
 
 import orjson
+import structlog
 from cross_web import HTTPException
 from graphql import GraphQLError
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
-from starlette.websockets import WebSocket
+from starlette.websockets import WebSocket, WebSocketDisconnect
+from starlette.websockets import WebSocketDisconnected as StarletteDisconnected
 from strawberry.asgi import ASGIWebSocketAdapter, GraphQL
 from strawberry.http import GraphQLHTTPResponse
+from strawberry.http.exceptions import WebSocketDisconnected
 from strawberry.schema import BaseSchema
 from strawberry.subscriptions import GRAPHQL_TRANSPORT_WS_PROTOCOL
 from strawberry.subscriptions.protocols.graphql_transport_ws.handlers import BaseGraphQLTransportWSHandler, Operation
@@ -35,6 +38,8 @@ from kit.auth import current_principal
 from kit.client import deadline
 from kit.errors import DeadlineExceeded, ElisError, Internal, InvalidArgument, RateLimited, Unauthenticated, Unavailable
 from kit.interceptors import REQUEST_ID_KEY, choose_request_id, request_id
+
+log = structlog.get_logger()
 
 _STATUSES: dict[type[ElisError], int] = {InvalidArgument: 400, Unauthenticated: 401, RateLimited: 429, Unavailable: 503, DeadlineExceeded: 504}
 """HTTP status of a request that is refused as a whole. What happens inside an operation is status 200."""
@@ -91,6 +96,11 @@ class TransportHandler(BaseGraphQLTransportWSHandler[Context, None]):
                 return
         await super().run_operation(operation)
 
+    async def handle_task_exception(self, error: Exception) -> None:
+        """Logs the failure of an operation; that its client has gone is none."""
+        if not isinstance(error, WebSocketDisconnected):
+            log.error("operation failed", exc_info=error)
+
     async def shutdown(self) -> None:
         """Ends the operations and the watch over the caller."""
         if self._expiry is not None:
@@ -120,8 +130,11 @@ class SocketAdapter(ASGIWebSocketAdapter):
     """Sends messages as text: the protocol knows no binary ones."""
 
     async def send_json(self, message: Mapping[str, object]) -> None:
-        """Sends one message."""
-        await self.ws.send_text(orjson.dumps(message).decode())
+        """Sends one message; raises WebSocketDisconnected when the client has gone."""
+        try:
+            await self.ws.send_text(orjson.dumps(message).decode())
+        except (WebSocketDisconnect, StarletteDisconnected):
+            raise WebSocketDisconnected from None
 
 
 class Endpoint(GraphQL[Context, None]):
@@ -185,6 +198,7 @@ class Endpoint(GraphQL[Context, None]):
             metrics=self._metrics,
             address=request.client.host if request.client else "",
             credential=read_credential(request.headers),
+            socket=isinstance(request, WebSocket),
             introspection=self._settings.introspection,
             timeout=self._settings.request_timeout,
         )

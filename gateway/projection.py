@@ -82,7 +82,12 @@ class Splice:
 
 
 class Executor(StrawberryGraphQLCoreExecutionContext):
-    """graphql-core's executor, which takes a Splice for a list that is complete already."""
+    """graphql-core's executor, which takes a Splice for a list that is complete already, and suggests no names."""
+
+    @classmethod
+    def build(cls, *arguments: Any, **options: Any) -> Any:
+        """Returns the executor of a request."""
+        return super().build(*arguments, **{**options, "hide_suggestions": True})
 
     def complete_list_value(
         self, return_type: GraphQLList[Any], field_details_list: Any, info: GraphQLResolveInfo[Any], path: Any, result: Any, *rest: Any

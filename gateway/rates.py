@@ -50,6 +50,7 @@ class Rates:
             try:
                 async with asyncio.timeout(ANSWER_SECONDS):
                     allowed = await self._shared.hit(item, endpoint, *who)
+                    _stay_cancelled()
                 limiter = self._shared
                 self._mode.set(1)
             except (RedisError, OSError, TimeoutError) as error:
@@ -69,3 +70,13 @@ class Rates:
         except (RedisError, OSError, TimeoutError):
             return float(item.get_expiry())
         return round(max(reset_at - time(), 0.1), 1)
+
+
+def _stay_cancelled() -> None:
+    """Raises the cancellation that asyncio.wait_for lost: before Python 3.12 it prefers a result that is there already.
+
+    The Redis client waits that way, and an operation that goes on after its WebSocket has gone never ends.
+    """
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError

@@ -310,14 +310,19 @@ class SearchSubscription:
     ) -> AsyncIterator[TailItem]:
         """Yields batches of events, gaps and heartbeats."""
         request = pb.TailRequest(filter=to_filter(filter), after=after or "")
-        async for response in info.context.services.search.Tail(request):
-            kind = response.WhichOneof("item")
-            if kind == "events":
-                yield TailEvents(events=cast(list[LogEvent], list(response.events.events)), cursor=response.events.cursor)
-            elif kind == "gap":
-                yield Gap(dropped=BigInt(response.gap.dropped), resume_cursor=response.gap.resume_cursor)
-            elif kind == "heartbeat":
-                yield Heartbeat(at=DateTime(response.heartbeat.ToNanoseconds()))
+        call = info.context.services.search.Tail(request)
+        try:
+            async for response in call:
+                kind = response.WhichOneof("item")
+                if kind == "events":
+                    yield TailEvents(events=cast(list[LogEvent], list(response.events.events)), cursor=response.events.cursor)
+                elif kind == "gap":
+                    yield Gap(dropped=BigInt(response.gap.dropped), resume_cursor=response.gap.resume_cursor)
+                elif kind == "heartbeat":
+                    yield Heartbeat(at=DateTime(response.heartbeat.ToNanoseconds()))
+        finally:
+            # A client that leaves before the first answer would leave the call behind.
+            call.cancel()
 
 
 class FreshAnswer:

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -58,7 +58,7 @@ class Peers:
 
 def _method(peers: Peers, name: str, scope: str | None) -> Any:
     async def serve(_: Any, request: Message, context: Any) -> Any:
-        if scope is not None:
+        if scope is not None and principal().kind != "service":
             peers.callers.append(principal().subject)
         return await peers.answer(name, request, context)
 
@@ -108,7 +108,7 @@ SCOPES: dict[str, dict[str, str | None]] = {
         "ListSources": "sources:read",
         "ListRejectedEvents": "rejected:read",
     },
-    "search": {name: "events:read" for name in ("SearchEvents", "GetEvent", "Histogram", "Facets", "Patterns")},
+    "search": dict.fromkeys(("SearchEvents", "GetEvent", "Histogram", "Facets", "Patterns"), "events:read"),
     "correlate": {
         "ListIncidents": "incidents:read",
         "GetIncident": "incidents:read",
@@ -134,7 +134,7 @@ def create_service(peers: Peers, name: str) -> Application:
         methods["Tail"] = _tail(peers)
     descriptor, register = _SERVICES[name]
     implementation = type(f"{name.title()}Peer", (), methods)()
-    return Application(servicers=[Servicer(descriptor, register, implementation)], verifier=peers.issuer.verifier())
+    return Application(servicers=[Servicer(descriptor, cast(Any, register), implementation)], verifier=peers.issuer.verifier())
 
 
 @asynccontextmanager

@@ -11,16 +11,29 @@ from typing import Any
 
 import httpx
 import uvicorn
+from pydantic import SecretStr
 
 from gateway.app import build
 from gateway.settings import GatewaySettings
 from kit.settings import Addresses
 from tests.gateway.peers import Peers
 
-ALL_SCOPES = (
-    "self:read self:write events:read events:write sources:read rejected:read statistics:read incidents:read incidents:write templates:read "
-    "users:read users:write keys:read keys:write"
-).split()
+ALL_SCOPES = [
+    "self:read",
+    "self:write",
+    "events:read",
+    "events:write",
+    "sources:read",
+    "rejected:read",
+    "statistics:read",
+    "incidents:read",
+    "incidents:write",
+    "templates:read",
+    "users:read",
+    "users:write",
+    "keys:read",
+    "keys:write",
+]
 
 
 @dataclass
@@ -64,9 +77,9 @@ class Gateway:
 def create_settings(redis_url: str, addresses: dict[str, str], **settings: Any) -> GatewaySettings:
     """Returns settings of a gateway for tests."""
     return GatewaySettings(
-        database_url="postgresql://nobody@nowhere/nothing",
-        redis_url=redis_url,
-        service_secret="s" * 32,
+        database_url=SecretStr("postgresql://nobody@nowhere/nothing"),
+        redis_url=SecretStr(redis_url),
+        service_secret=SecretStr("s" * 32),
         addresses=Addresses(**addresses),
         **settings,
     )
@@ -81,13 +94,21 @@ async def run_gateway(peers: Peers, addresses: dict[str, str], redis_url: str, *
             bound.bind(("127.0.0.1", 0))
             port = bound.getsockname()[1]
             config = uvicorn.Config(
-                listener.application, http="httptools", ws="websockets-sansio", log_config=None, access_log=False, lifespan="off", **listener.options
+                listener.application,
+                http="httptools",
+                ws="websockets-sansio",
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                date_header=False,
+                lifespan="off",
+                **listener.options,
             )
             server = uvicorn.Server(config)
             server.capture_signals = suppress  # type: ignore[method-assign,assignment]
             tasks = [asyncio.ensure_future(work()) for work in application.background]
             serving = asyncio.create_task(server.serve(sockets=[bound]))
-            while not server.started:
+            while not server.started:  # noqa: ASYNC110  uvicorn has no event for it
                 await asyncio.sleep(0.005)
             url = f"http://127.0.0.1:{port}"
             async with httpx.AsyncClient(base_url=url, timeout=20) as http:
