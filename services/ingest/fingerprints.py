@@ -32,8 +32,8 @@ _EXCEPTION = re.compile(
 # Spans that hold blanks or separators, before the text is cut into words. A quoted name before a colon is a key of JSON.
 _SPAN = re.compile(
     r"(?P<mask>\[[a-z][a-z0-9_]{0,31}:[0-9a-f]{12}\])"
-    r"|\"(?:(?P<method>[A-Z]{3,8}) /[^\"\s]*(?: HTTP/[0-9.]+)?|(?:[^\"\\\n]|\\.)*)\"(?P<key>\s?:)?"
-    r"|'(?<!\w')(?:[^'\\\n]|\\.)*'(?!\w)|`[^`\n]*`",
+    r"|\"(?:(?P<method>[A-Z]{3,8}) /[^\"\s]*(?: HTTP/[0-9.]+)?|[^\"\\\n]*|(?:[^\"\\\n]|\\.){0,256})\"(?P<key>\s?:)?"
+    r"|'(?<!\w')(?:[^'\\\n]*|(?:[^'\\\n]|\\.){0,256})'(?!\w)|`[^`\n]*`",
     re.ASCII,
 )
 _QUERY = re.compile(r"(/[\w.@+~%$:/-]*)\?[^\s\"'<>]*", re.ASCII)

@@ -24,7 +24,7 @@ _SPACE = r"[ \t]"
 _BOX = r"\[[^\[\]\n]{0,200}\]|\([^()\n]{0,120}\)"
 # A token of a head: it has a digit, a dot or the like, or is in capitals, or is the one small word in front of a level.
 _WORD = r"[^\s\[\]|0-9./$#@_=]*[0-9./$#@_=][^\s\[\]|]*|[A-Z]{2,12}(?=[\s:|])|-{1,3}(?=\s)|[a-z]{2,16}(?= (?:[A-Z]{4,8}|\[[A-Z]{4,8}\])[\s:])"
-_GAP = rf"{_SPACE}*(?:\||-{_SPACE}|,)?{_SPACE}*"
+_GAP = rf"{_SPACE}*+(?:(?:\||-{_SPACE}|,){_SPACE}*+)?"
 _MARK = (
     rf"(?:(?P<bare>{_LEVEL}|LOG(?=:)|(?<=[0-9] )[VDIWEF](?=[ /][A-Za-z]))(?=[\s:|,\]/-]|$)"
     rf"|\[(?:(?P<module>[\w.]{{1,40}}):)?(?P<boxed>(?i:{_LEVEL}|[diwef]))\d?{_SPACE}*\]"

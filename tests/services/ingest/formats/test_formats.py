@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import time
 from pathlib import Path
 
 import pytest
@@ -227,3 +228,15 @@ def test_real_lines_keep_their_message(name: str) -> None:
     detect_format(lines)[0].parse(batch, range(len(batch)), ZONE)
     same = sum(1 for body, content in zip(batch.body, contents, strict=True) if body.strip() == content)
     assert same >= 0.95 * len(lines)
+
+
+@pytest.mark.parametrize("piece", ['"', '\\"', "[", "a=", 'a="b ', "A ", "1.", "1 |", " ", "{", "a:", "DE89 3704 ", "(", "<1>", "2024-01-02 10:00:00 "])
+def test_hostile_lines_cost_time_in_proportion_to_their_length(piece: str) -> None:
+    """60 KB of what regular expressions dislike, behind the heads that formats look for."""
+    started = time.process_time()
+    for head in ("", "2024-01-02 10:00:00 ", '1.1.1.1 - - [10/Oct/2000:13:55:36 -0700] "', "Jun 14 15:16:01 combo "):
+        text = head + piece * (60_000 // len(piece))
+        for format_ in FORMATS.values():
+            format_.detect([text])
+            parse_records(format_.name, [text])
+    assert time.process_time() - started < 5
