@@ -36,42 +36,46 @@ class RevocationList:
         self._fetch = fetch
         self._revoked: dict[str, float] = {}
         self._newest: float | None = None
-        self._read_at: float | None = None
+        self._known = False
+        self._late = False
         self._tried_at = -FRESH_SECONDS
         self._reading: asyncio.Task[None] | None = None
 
     async def check(self, issued_at: float, *subjects: str) -> None:
         """Raises Unauthenticated when one of the subjects was revoked after `issued_at` (seconds since 1970)."""
         if monotonic() - self._tried_at >= FRESH_SECONDS:
-            await self._read()
-        if self._read_at is None:
+            await self._refresh()
+        if not self._known:
             raise Unavailable("it cannot be told whether the access token was revoked; try again", retry_after=1.0)
         for subject in subjects:
-            if self._revoked.get(subject, 0.0) >= issued_at:
+            revoked_at = self._revoked.get(subject)
+            if revoked_at is not None and revoked_at >= issued_at:
                 raise Unauthenticated("the access token was revoked; sign in again")
 
-    async def _read(self) -> None:
-        behind = self._read_at is not None and self._tried_at > self._read_at
+    async def _refresh(self) -> None:
         if self._reading is None or self._reading.done():
-            self._reading = asyncio.create_task(self._read_all())
-        if not behind:  # while the auth service is away nobody waits for it
-            await asyncio.wait({self._reading}, timeout=_WAIT_SECONDS)
+            self._reading = asyncio.create_task(self._read())
+        if self._known and self._late:
+            return  # nobody waits for an auth service that does not answer
+        done, _ = await asyncio.wait({self._reading}, timeout=_WAIT_SECONDS)
+        self._late = self._late or not done
 
-    async def _read_all(self) -> None:
-        started = monotonic()
+    async def _read(self) -> None:
         try:
             since = self._newest - _OVERLAP_SECONDS if self._newest is not None else None
-            while True:
-                found = await self._fetch(since)
+            while found := await self._fetch(since):
                 self._revoked.update(found)
-                latest = max(found.values(), default=None)
-                if latest is None or (since is not None and latest <= since):
+                latest = max(found.values())
+                if since is not None and latest <= since:
                     break
                 since = latest
-            if since is not None:
-                self._newest = max(since, self._newest or since)
-                self._revoked = {subject: at for subject, at in self._revoked.items() if at > self._newest - _KEPT_SECONDS}
-            self._read_at = self._tried_at = monotonic()
         except ElisError as error:
+            self._late = True
+            log.warning("revocations not read", reason=error.message)
+        else:
+            self._known, self._late = True, False
+            if self._revoked:
+                self._newest = max(self._revoked.values())
+                self._revoked = {subject: at for subject, at in self._revoked.items() if at > self._newest - _KEPT_SECONDS}
+        finally:
             self._tried_at = monotonic()
-            log.warning("revocations not read", reason=error.message, seconds=round(self._tried_at - started, 3))
