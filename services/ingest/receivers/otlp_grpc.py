@@ -66,5 +66,5 @@ class OtlpLogsServicer(rpc.LogsServiceServicer):
 def create_otlp_server(settings: IngestSettings, servicer: OtlpLogsServicer) -> grpc.aio.Server:
     """Returns the server of the OTLP/gRPC port."""
     server = grpc.aio.server(options=[("grpc.max_receive_message_length", settings.max_body_bytes), ("grpc.so_reuseport", 0)])
-    rpc.add_LogsServiceServicer_to_server(servicer, server)  # type: ignore[no-untyped-call]
+    rpc.add_LogsServiceServicer_to_server(servicer, server)
     return server
