@@ -313,7 +313,6 @@ class CorrelateMutation:
 async def _change_state(info: Info, incident_id: str, state: IncidentState, comment: str | None) -> pb.Incident:
     request = pb.ChangeIncidentStateRequest(id=incident_id, state=state.value, comment=comment or "")
     incident = (await info.context.services.correlate.ChangeIncidentState(request)).incident
-    # What was loaded of it before is old now.
-    info.context.incidents.clear(incident.id)
-    info.context.incidents.clear(incident_id)
+    # What an earlier mutation of the request loaded of it is old now.
+    info.context.incidents.clear_all()
     return incident
