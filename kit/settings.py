@@ -45,7 +45,7 @@ class Settings(BaseSettings):
     """Folder for what a target keeps on disk (the Tantivy index)."""
     bind_host: str = "127.0.0.1"
     """Address that every port listens on. A pod sets 0.0.0.0."""
-    port_offset: Annotated[int, Field(ge=0, le=10000)] = 0
+    port_offset: Annotated[int, Field(ge=0, le=15000)] = 0
     """Added to every port of the target table, so that stacks can share a machine."""
     addresses: Addresses = Addresses()
     token_issuer: str = "elis"

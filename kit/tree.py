@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from kit.targets import Target
@@ -17,10 +17,15 @@ _PR_SET_PDEATHSIG = 1
 STOP_SECONDS = 20.0
 
 
-def die_with_parent() -> None:
-    """Runs in a child before exec: the kernel ends the child when its parent dies, however it dies (Linux)."""
+def die_with_parent(number: signal.Signals = signal.SIGTERM) -> None:
+    """Runs in a child before exec: the kernel sends the child this signal when its parent dies, however it dies (Linux)."""
     if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, number)
+
+
+def describe_exit(code: int) -> str:
+    """Says how a process ended, from its return code."""
+    return f"was killed by {signal.Signals(-code).name}" if code < 0 else f"exited with {code}"
 
 
 class TargetExited(RuntimeError):
@@ -63,14 +68,7 @@ class Tree:
         for name, child in self._children.items():
             code = child.poll()
             if code is not None:
-                how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"exited with {code}"
-                raise TargetExited(f"{name} {how}; its log is {self.log_path(name)}\n{self._last_lines(name)}")
-
-    def watch(self, should_stop: Callable[[], bool]) -> None:
-        """Returns when `should_stop` says so; raises TargetExited when a target ends first."""
-        while not should_stop():
-            self.check()
-            time.sleep(0.1)
+                raise TargetExited(f"{name} {describe_exit(code)}; its log is {self.log_path(name)}\n{self._last_lines(name)}")
 
     def stop(self) -> None:
         """Stops every target: SIGTERM, then SIGKILL for what has not drained in time."""

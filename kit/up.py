@@ -28,8 +28,10 @@ from kit.targets import TARGETS
 from kit.tree import TargetExited, Tree
 
 READY_SECONDS = 60.0
+_WATCH_SECONDS = 0.2
 HOST = "127.0.0.1"
-MAX_PORT_OFFSET = 10_000
+MAX_PORT_OFFSET = 15_000
+_STOPPING = (signal.SIGINT, signal.SIGTERM)
 
 
 class StackFailed(RuntimeError):
@@ -48,26 +50,59 @@ class Stack:
     """ELIS_* variables that its targets run with."""
     tree: Tree
 
+    def check(self) -> None:
+        """Raises StackFailed, naming it, when a target or an engine has ended."""
+        try:
+            self.tree.check()
+            self.engines.check()
+        except (EngineFailed, TargetExited) as error:
+            raise StackFailed(str(error)) from error
+
 
 @contextmanager
 def run_stack(data_dir: Path, port_offset: int = 0, report: Callable[[str], None] = lambda _: None) -> Iterator[Stack]:
     """Starts the whole stack and stops it at the end; yields when every target is ready.
 
-    `report` gets one phrase per step. Raises StackFailed with one clear sentence when anything is in the way.
+    `report` gets one phrase per step. SIGINT and SIGTERM raise SystemExit while it runs, so that it is stopped in
+    order. Raises StackFailed with one clear sentence when anything is in the way.
     """
     data_dir = data_dir.resolve()
     _check_folder(data_dir)
-    _check_ports(port_offset)
-    with _lock_folder(data_dir):
+    with _lock_folder(data_dir), _stop_on_signals() as stopping:
+        _check_ports(port_offset)
         report("starting PostgreSQL and Valkey")
         try:
             with run_engines(data_dir) as engines:
-                yield from _run_targets(data_dir, port_offset, engines, report)
+                yield from _run_targets(data_dir, port_offset, engines, report, stopping)
         except (EngineFailed, TargetExited) as error:
             raise StackFailed(str(error)) from error
 
 
-def _run_targets(data_dir: Path, port_offset: int, engines: Engines, report: Callable[[str], None]) -> Iterator[Stack]:
+class _Stopping:
+    """Whether the stack is being stopped: then further signals change nothing."""
+
+    def __init__(self) -> None:
+        self.begun = False
+
+    def receive(self, number: int, _: object) -> None:
+        """Handles SIGINT and SIGTERM."""
+        if not self.begun:
+            self.begun = True
+            raise SystemExit(128 + number)
+
+
+@contextmanager
+def _stop_on_signals() -> Iterator[_Stopping]:
+    stopping = _Stopping()
+    before = {number: signal.signal(number, stopping.receive) for number in _STOPPING}
+    try:
+        yield stopping
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _run_targets(data_dir: Path, port_offset: int, engines: Engines, report: Callable[[str], None], stopping: _Stopping) -> Iterator[Stack]:
     environment = {
         "ELIS_DATABASE_URL": engines.database_url,
         "ELIS_REDIS_URL": engines.redis_url,
@@ -76,18 +111,19 @@ def _run_targets(data_dir: Path, port_offset: int, engines: Engines, report: Cal
         "ELIS_BIND_HOST": HOST,
         **_load_secrets(data_dir),
     }
-    report("migrating")
-    for target in migrating_targets():
-        migrate(target, engines.database_url)
-    report("starting " + ", ".join(TARGETS))
     tree = Tree(data_dir / "logs")
     try:
+        report("migrating")
+        for target in migrating_targets():
+            migrate(target, engines.database_url)
+        report("starting " + ", ".join(TARGETS))
         tree.start(list(TARGETS.values()), environment)
         _await_ready(tree, port_offset)
         credentials_path = data_dir / "credentials.json"
         credentials = _write_credentials(credentials_path, port_offset, environment)
         yield Stack(data_dir, credentials_path, credentials, engines, environment, tree)
     finally:
+        stopping.begun = True
         report("stopping")
         tree.stop()
 
@@ -205,11 +241,12 @@ def _write_credentials(path: Path, port_offset: int, environment: dict[str, str]
 
 
 def run_until_signal(stack: Stack) -> None:
-    """Returns at Ctrl-C or SIGTERM; raises StackFailed when a target ends first."""
+    """Returns at Ctrl-C or SIGTERM; raises StackFailed when a target or an engine ends first."""
     stopped = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stopped.set())
+    before = {number: signal.signal(number, lambda *_: stopped.set()) for number in _STOPPING}
     try:
-        stack.tree.watch(stopped.is_set)
-    except TargetExited as error:
-        raise StackFailed(str(error)) from error
+        while not stopped.wait(_WATCH_SECONDS):
+            stack.check()
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -79,8 +79,6 @@ def demo(
         try:
             playback = asyncio.run(_play(plan, stack, speed))
             story = asyncio.run(_await_judgement(stack, playback))
-        except KeyboardInterrupt:
-            raise typer.Exit(130) from None
         except ElisError as error:
             complain(error.message)
             raise typer.Exit(1) from None
