@@ -93,6 +93,8 @@ async def _ship(files: Sequence[LogFile], declaration: Declaration, receiver: Cr
     with Progress(*columns, console=console, transient=True) as bar:
         async with open_client() as client:
             shipper = Shipper(client, receiver)
+            if files:
+                await shipper.check()
             for file in files:
                 task = bar.add_task(file.path.name, total=file.size)
                 shipments.append(await shipper.ship(file, declaration, lambda done, task=task: bar.update(task, completed=done)))  # type: ignore[misc]

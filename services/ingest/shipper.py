@@ -12,7 +12,7 @@ import orjson
 from kit.errors import Unavailable
 from services.ingest.logfile import LogFile
 from services.ingest.receivers.hec import IDEMPOTENCY_HEADER
-from services.ingest.sender import Busy, Credentials, post, read_hec
+from services.ingest.sender import Busy, Credentials, post, post_once, read_hec
 
 REQUEST_RECORDS = 1_000
 REQUEST_BYTES = 2 * 1024 * 1024
@@ -49,6 +49,13 @@ class Shipper:
         self._client = client
         self._url = f"{credentials.hec_url.rstrip('/')}/services/collector/event"
         self._headers = {"Authorization": f"Splunk {credentials.ingest_token}", "User-Agent": "elis-ingest"}
+
+    async def check(self) -> None:
+        """Proves at once that ELIS answers and knows the token, without sending a record.
+
+        Raises Unavailable or PermissionDenied; only a stack that went away later is waited for.
+        """
+        await post_once(self._client, self._url, b"", self._headers)
 
     async def ship(self, file: LogFile, declaration: Declaration, report: Callable[[int], None]) -> Shipment:
         """Sends every record of a file; `report` gets the number of bytes read so far.
