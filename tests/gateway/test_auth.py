@@ -77,11 +77,11 @@ async def test_keys(gateway: Gateway) -> None:
 
 async def test_a_revoked_key_opens_nothing_any_more(gateway: Gateway) -> None:
     gateway.peers.answers["RevokeApiKey"] = lambda request: pb.RevokeApiKeyResponse(key=pb.ApiKey(id=request.id, name="robot", kind="api", revoked=True))
-    await gateway.run("{__typename}", token="elis_admin")
+    await gateway.run("{__typename}", token="elis_admin_revoked")
     gateway.peers.answers["ExchangeApiKey"] = Unauthenticated("the API key was revoked")
-    await gateway.run("{__typename}", token="elis_admin")
+    await gateway.run("{__typename}", token="elis_admin_revoked")
     assert (await gateway.run('mutation{revokeApiKey(id:"robot"){revoked}}'))["revokeApiKey"] == {"revoked": True}
-    assert (await gateway.post("{__typename}", token="elis_admin")).status_code == 401
+    assert (await gateway.post("{__typename}", token="elis_admin_revoked")).status_code == 401
 
 
 async def test_logout(gateway: Gateway) -> None:

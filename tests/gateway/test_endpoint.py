@@ -29,7 +29,8 @@ async def test_a_query_is_answered_as_its_caller(me: Gateway) -> None:
 
 @pytest.mark.parametrize("header", ["authorization", "x-api-key"])
 async def test_an_api_key_is_a_caller(me: Gateway, header: str) -> None:
-    headers = {"authorization": "Bearer elis_admin"} if header == "authorization" else {"x-api-key": "elis_admin"}
+    key = f"elis_admin_{header}"
+    headers = {"authorization": f"Bearer {key}"} if header == "authorization" else {"x-api-key": key}
     for _ in range(3):
         response = await me.http.post("/graphql", json={"query": "{me{name}}"}, headers=headers)
         assert response.json()["data"] == {"me": {"name": "ada"}}

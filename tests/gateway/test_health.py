@@ -52,12 +52,13 @@ async def test_a_running_gateway_stays_ready_without_search_but_not_without_auth
         await stack.__aexit__(None, None, None)
 
 
-async def test_numbers_for_prometheus(gateway: Gateway) -> None:
-    gateway.peers.answers["GetMe"] = auth_pb2.GetMeResponse(caller=auth_pb2.Caller(subject="user:ada"))
-    await gateway.run("{me{subject}}")
-    await gateway.post("{me{subject}}", token="")
-    await gateway.post("{me{subject}}", token="elis_wrong")
-    text = (await gateway.http.get("/metrics")).text
+async def test_numbers_for_prometheus(peers: Peers, addresses: dict[str, str], valkey_url: str) -> None:
+    peers.answers["GetMe"] = auth_pb2.GetMeResponse(caller=auth_pb2.Caller(subject="user:ada"))
+    async with run_gateway(peers, addresses, valkey_url) as gateway:
+        await gateway.run("{me{subject}}")
+        await gateway.post("{me{subject}}", token="")
+        await gateway.post("{me{subject}}", token="elis_wrong")
+        text = (await gateway.http.get("/metrics")).text
     assert 'elis_gateway_requests_total{status="200"} 2.0' in text
     assert 'elis_gateway_requests_total{status="401"} 1.0' in text
     assert 'elis_gateway_errors_total{code="UNAUTHENTICATED"} 2.0' in text

@@ -15,7 +15,7 @@ from websockets.typing import Origin, Subprotocol
 from elis.auth.v1 import auth_pb2
 from elis.search.v1 import search_pb2
 from kit.errors import Unauthenticated, Unavailable
-from tests.gateway.peers import Peers, stamp
+from tests.gateway.peers import Peers, soon, stamp
 from tests.gateway.stack import Gateway, run_gateway
 
 TAIL = """subscription($after: String) { tail(filter: {systems: ["sap"], minSeverity: ERROR}, after: $after) {
@@ -171,7 +171,7 @@ async def test_a_connection_without_a_caller_is_closed(gateway: Gateway) -> None
 async def test_a_connection_is_not_refused_because_auth_is_away(gateway: Gateway) -> None:
     gateway.peers.answers["ExchangeApiKey"] = Unavailable("auth is busy")
     async with open_socket(gateway) as socket:
-        await socket.send(type="connection_init", payload={"authorization": "Bearer elis_admin"})
+        await socket.send(type="connection_init", payload={"authorization": "Bearer elis_admin_unseen"})
         assert await socket.close_code() == 1013
 
 
@@ -253,13 +253,11 @@ async def test_a_connection_ends_with_its_token(gateway: Gateway, monkeypatch: p
     await ended(gateway.peers, 1)
 
 
-async def test_a_connection_ends_when_its_caller_is_revoked(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_connection_ends_when_its_caller_is_revoked(peers: Peers, addresses: dict[str, str], valkey_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("gateway.endpoint.CHECK_SECONDS", 0.1)
-    async with open_started(gateway) as socket:
-        await asyncio.sleep(0.3)
-        revoked = auth_pb2.Revocation(subject="user:ada")
-        revoked.revoked_at.GetCurrentTime()
-        gateway.peers.answers["ListRevocations"] = auth_pb2.ListRevocationsResponse(revocations=[revoked])
+    async with run_gateway(peers, addresses, valkey_url) as gateway, open_started(gateway) as socket:
+        revoked = auth_pb2.Revocation(subject="user:ada", revoked_at=soon(0))
+        peers.answers["ListRevocations"] = auth_pb2.ListRevocationsResponse(revocations=[revoked])
         assert await socket.close_code() == 4403
 
 
@@ -271,7 +269,7 @@ async def test_a_connection_of_a_key_goes_on_with_a_new_token(gateway: Gateway, 
     )
     gateway.peers.answers["GetMe"] = auth_pb2.GetMeResponse(caller=auth_pb2.Caller(name="robot"))
     async with open_socket(gateway) as socket:
-        await socket.start(authorization="Bearer elis_admin")
+        await socket.start(authorization="Bearer elis_admin_renewed")
         await asyncio.sleep(2.3)
         await socket.subscribe("{me{name}}")
         assert (await socket.receive())["payload"]["data"] == {"me": {"name": "robot"}}
