@@ -14,7 +14,7 @@ from time import monotonic
 
 import structlog
 
-from kit.errors import ElisError, Unauthenticated, Unavailable
+from kit.errors import Unauthenticated, Unavailable
 
 log = structlog.get_logger()
 
@@ -69,9 +69,9 @@ class RevocationList:
                 if since is not None and latest <= since:
                     break
                 since = latest
-        except ElisError as error:
+        except Exception as error:  # whatever it was: the last list stays in use, and nobody else would tell
             self._late = True
-            log.warning("revocations not read", reason=error.message)
+            log.warning("revocations not read", reason=repr(error))
         else:
             self._known, self._late = True, False
             if self._revoked:
