@@ -40,7 +40,6 @@ class Wake:
             try:
                 async with self._redis.pubsub() as channel:
                     await channel.subscribe(LIVE_CHANNEL)
-                    _leave_if_cancelled()
                     if away:
                         log.info("redis is back")
                     away = False
@@ -57,10 +56,3 @@ class Wake:
         async with self._announced:
             self.count += 1
             self._announced.notify_all()
-
-
-def _leave_if_cancelled() -> None:
-    """Raises the cancellation that redis-py loses when it arrives while a connection is made (asyncio.wait_for before Python 3.12)."""
-    task = asyncio.current_task()
-    if task is not None and task.cancelling():
-        raise asyncio.CancelledError

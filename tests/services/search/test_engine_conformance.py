@@ -24,7 +24,7 @@ from tests.services.search.corpus import NOON, compress, lines_of, make_block, m
 
 OpenEngine = Callable[[], AbstractAsyncContextManager[Engine]]
 ENGINES: dict[str, Callable[[Path], AbstractAsyncContextManager[Engine]]] = {
-    "tantivy": lambda folder: open_tantivy(folder, TantivyOptions(writer_heap_bytes=15_000_000, open_writers=2, open_days=2)),
+    "tantivy": lambda folder: open_tantivy(folder, TantivyOptions(writer_heap_bytes=15_000_000, open_writers=2, open_days=2, small_day=10)),
 }
 SECOND = 1_000_000_000
 

@@ -7,32 +7,47 @@ import re
 import shutil
 from collections import OrderedDict
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from pathlib import Path
 from threading import Lock
 
 import structlog
-from tantivy import Index, Order, Query, Schema, Searcher
+from tantivy import Index, Query, Schema, Searcher
 
-from services.search.engine import DAY
+from services.search.engine import DAY, MILLISECOND
+from services.search.engines.tantivy.schema import MILLISECOND as MILLISECOND_FIELD
 from services.search.engines.tantivy.schema import open_index
 from services.search.selection import Selection
 
 log = structlog.get_logger()
 
 _EPOCH = date(1970, 1, 1)
+_FLOAT_LOSS = 2048
+"""Distance between neighbouring 64-bit floats near 2^63, doubled."""
 _TRASH = ".deleted"
 _DAY_NAME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class DayBounds:
-    """What a day's index holds, as of its last commit."""
+    """How much a day's index holds as of its last commit, and between which ids and timestamps (or a little beyond)."""
 
     events: int
     first_id: int
     last_id: int
+    first_timestamp: int
+    last_timestamp: int
+
+    def extend(self, other: DayBounds) -> DayBounds:
+        """Returns the bounds of both, with the number of events of the other, which is the newer."""
+        return DayBounds(
+            other.events,
+            min(self.first_id, other.first_id),
+            max(self.last_id, other.last_id),
+            min(self.first_timestamp, other.first_timestamp),
+            max(self.last_timestamp, other.last_timestamp),
+        )
 
 
 class Days:
@@ -101,17 +116,15 @@ class Days:
             self._open.move_to_end(day)
             return index.searcher()
 
-    def refresh(self, day: int, first_id: int, last_id: int) -> None:
-        """Shows the newest commit of a day, which holds events of these ids beside those known before."""
+    def refresh(self, day: int, added: DayBounds) -> None:
+        """Shows the newest commit of a day, which added events within these bounds."""
         with self._lock:
             if day in self._open:
                 self._open[day].reload()
-        events = self.searcher(day).num_docs
+        fresh = replace(added, events=self.searcher(day).num_docs)
         with self._lock:
             known = self._bounds.get(day)
-            if known is not None:
-                first_id, last_id = min(first_id, known.first_id), max(last_id, known.last_id)
-            self._bounds[day] = DayBounds(events, first_id, last_id)
+            self._bounds[day] = known.extend(fresh) if known is not None else fresh
 
     def delete(self, day: int) -> None:
         """Deletes a day. Queries that run on it end undisturbed: the files live until they are closed."""
@@ -126,9 +139,15 @@ class Days:
 
 
 def _measure(searcher: Searcher) -> DayBounds:
-    everything = Query.all_query()
-    ids = []
-    for order in (Order.Asc, Order.Desc):
-        hits = searcher.search(everything, limit=1, count=False, order_by_field="event_id", order=order).hits
-        ids += [value for value, _ in hits]
-    return DayBounds(searcher.num_docs, *(ids or [0, 0]))
+    """Reads the bounds from the index. Aggregations calculate in 64-bit floats, so the ids are widened by what those lose."""
+    fields = {name: {"stats": {"field": name}} for name in ("event_id", MILLISECOND_FIELD)}
+    ids, times = searcher.aggregate(Query.all_query(), fields).values()
+    if not ids["count"]:
+        return DayBounds(searcher.num_docs, 0, 0, 0, 0)
+    return DayBounds(
+        searcher.num_docs,
+        max(0, int(ids["min"]) - _FLOAT_LOSS),
+        int(ids["max"]) + _FLOAT_LOSS,
+        int(times["min"]) * MILLISECOND,
+        (int(times["max"]) + 1) * MILLISECOND - 1,
+    )

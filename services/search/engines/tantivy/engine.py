@@ -49,6 +49,8 @@ class TantivyOptions:
     """After so long without events of its day, a writer is closed."""
     open_days: int = 64
     query_threads: int = 4
+    small_day: int = 20_000
+    """Events of a day below which a page is looked for in the whole day at once."""
 
 
 class FolderInUse(RuntimeError):
@@ -72,7 +74,7 @@ class TantivyEngine:
             most_open=options.open_writers,
             idle_seconds=options.idle_seconds,
         )
-        self._reader = Reader(self._days, QueryBuilder(schema))
+        self._reader = Reader(self._days, QueryBuilder(schema), small_day=options.small_day)
         self._writing = writing
         self._reading = reading
         self.position = self._load()

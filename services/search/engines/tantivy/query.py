@@ -31,7 +31,6 @@ from services.search.conditions import (
 )
 from services.search.engine import DAY, Key
 from services.search.engines.tantivy.schema import ATTRIBUTES, BODY, TEXT_MARK, mark_text, open_index
-from services.search.selection import Selection
 
 _INDEXED_NUMBERS = {"event_id", "timestamp", "severity_number"}
 _UNSIGNED = {"event_id", "severity_number"}
@@ -76,12 +75,11 @@ class QueryBuilder:
             case AttributePresent(path):
                 return Query.exists_query(_subpath(path), True)
 
-    def select(self, selection: Selection, query: Query, day: int) -> Query:
-        """Returns the query for the part of a selection that lies in a day; `query` is that of its condition."""
-        start, end = day * DAY, (day + 1) * DAY
-        if selection.start <= start and selection.end >= end:
+    def within(self, query: Query, day: int, start: int, end: int) -> Query:
+        """Returns the query for events of a day's index from `start` (included) to `end` (excluded)."""
+        if start <= day * DAY and end >= (day + 1) * DAY:
             return query
-        return _all_of([query, self.between("timestamp", selection.start, selection.end - 1)])
+        return _all_of([query, self.between("timestamp", start, end - 1)])
 
     def beyond(self, query: Query, after: Key, *, newest_first: bool) -> Query:
         """Returns the query for what comes after a key in the order."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from operator import itemgetter
 from threading import Event
 from typing import Any
@@ -11,7 +11,7 @@ from typing import Any
 from tantivy import DocAddress, Order, Query, Searcher
 
 from services.search.conditions import LARGEST_SIGNED
-from services.search.engine import MAX_PAGE_BYTES, MILLISECOND, Grid, Hit, Hits, Key, ValueCounts
+from services.search.engine import DAY, MAX_PAGE_BYTES, MILLISECOND, Grid, Hit, Hits, Key, ValueCounts
 from services.search.engines.tantivy.days import Days
 from services.search.engines.tantivy.query import QueryBuilder
 from services.search.engines.tantivy.schema import LINE, unmark_text
@@ -22,6 +22,8 @@ from services.search.selection import Selection
 EXACT_VALUES = 1000
 """Distinct values of a field up to which counts are exact."""
 _MOST_VALUES = 10_000
+_SPARE = 8
+_GROWTH = 16
 _MOST_BUCKETS = 50_000
 """Buckets that one aggregation may make (Tantivy refuses beyond 65,000)."""
 
@@ -33,9 +35,10 @@ class Abandoned(Exception):
 class Reader:
     """Answers questions from the last commits. Safe to use from several threads; `gone` stops a long walk over days."""
 
-    def __init__(self, days: Days, queries: QueryBuilder) -> None:
+    def __init__(self, days: Days, queries: QueryBuilder, *, small_day: int) -> None:
         self._days = days
         self._queries = queries
+        self._small_day = small_day
 
     def search(self, gone: Event, selection: Selection, newest_first: bool, limit: int, after: Key | None) -> Hits:
         """Returns a page of events in order; stops at the day that fills it."""
@@ -44,9 +47,9 @@ class Reader:
         condition = self._queries.build(selection.condition)
         events: list[Hit] = []
         size = 0
-        for day in self._days.within(selection, newest_first=newest_first):
+        for day, start, end in self._windows(selection, newest_first=newest_first, wanted=limit):
             _check(gone)
-            query = self._queries.select(selection, condition, day)
+            query = self._queries.within(condition, day, start, end)
             if after is not None:
                 query = self._queries.beyond(query, after, newest_first=newest_first)
             searcher = self._days.searcher(day)
@@ -59,6 +62,35 @@ class Reader:
                     return Hits(events, more=True)
                 events.append(Hit(timestamp, event_id, line))
         return Hits(events, more=False)
+
+    def _windows(self, selection: Selection, *, newest_first: bool, wanted: int) -> Iterator[tuple[int, int, int]]:
+        """Yields (day, start, end) that together cover a selection, in order.
+
+        Finding the first events in order among all of a day costs time in proportion to the day. A day with many
+        events is therefore looked at in parts: the first holds a few times as many events as are wanted, if they are
+        spread evenly, and each further part is much wider than the one before.
+        """
+        for day in self._days.within(selection, newest_first=newest_first):
+            start, end = max(selection.start, day * DAY), min(selection.end, (day + 1) * DAY)
+            bounds = self._days.bounds(day)
+            if bounds is None or bounds.events < self._small_day:
+                yield day, start, end
+                continue
+            width = (bounds.last_timestamp - bounds.first_timestamp + 1) * wanted * _SPARE // bounds.events + 1
+            # What was committed a moment ago may lie beyond the bounds: the outer parts reach to the ends of the selection.
+            if newest_first:
+                edge = min(end, bounds.last_timestamp + 1) - width
+                while edge > max(start, bounds.first_timestamp):
+                    yield day, edge, end
+                    end, width = edge, width * _GROWTH
+                    edge -= width
+            else:
+                edge = max(start, bounds.first_timestamp) + width
+                while edge < min(end, bounds.last_timestamp + 1):
+                    yield day, start, edge
+                    start, width = edge, width * _GROWTH
+                    edge += width
+            yield day, start, end
 
     def _rank(self, searcher: Searcher, query: Query, *, newest_first: bool, limit: int) -> list[tuple[int, int, DocAddress]]:
         """Returns the first events of one day in order as (timestamp, event id, address), exact where timestamps are equal.
@@ -84,7 +116,8 @@ class Reader:
         """Returns how many events are selected."""
         total = 0
         for searcher, query in self._parts(gone, selection):
-            total += searcher.search(query, limit=1, count=True).count
+            result: Any = searcher.search(query, limit=1, count=True)
+            total += result.count
         return total
 
     def get(self, gone: Event, event_id: int) -> bytes | None:
@@ -144,12 +177,12 @@ class Reader:
             result[field] = ValueCounts(tuple(ranked[:size]), others[field] + sum(count for _, count in ranked[size:]))
         return result
 
-    def _parts(self, gone: Event, selection: Selection) -> Any:
+    def _parts(self, gone: Event, selection: Selection) -> Iterator[tuple[Searcher, Query]]:
         """Yields a view and the query for each day that a selection reaches."""
         condition = self._queries.build(selection.condition)
         for day in self._days.within(selection):
             _check(gone)
-            yield self._days.searcher(day), self._queries.select(selection, condition, day)
+            yield self._days.searcher(day), self._queries.within(condition, day, selection.start, selection.end)
 
 
 def _check(gone: Event) -> None:

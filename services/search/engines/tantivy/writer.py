@@ -11,13 +11,12 @@ import structlog
 from tantivy import FieldType, Query, Schema
 
 from services.search.engine import LineBlock
-from services.search.engines.tantivy.days import Days
+from services.search.engines.tantivy.days import DayBounds, Days
 from services.search.engines.tantivy.schema import open_index, read_head, to_document
 from services.search.lines import ORDINAL_BITS, split_lines
 
 log = structlog.get_logger()
 
-_ORDINALS = 1 << ORDINAL_BITS
 _BAD_DOCUMENT = ("The provided string is not valid JSON", "The field ")
 """How Tantivy's errors about a single document begin; every other error is about the index."""
 
@@ -28,8 +27,7 @@ class _DayWriter:
 
     writer: Any
     blocks: set[int] = field(default_factory=set)
-    first_id: int = 0
-    last_id: int = 0
+    added: DayBounds | None = None
     used_at: float = field(default_factory=monotonic)
 
 
@@ -52,20 +50,21 @@ class Writers:
             return 0
         if day is None:
             day = self._open(block.day)
-        added = 0
-        skipped = 0
-        for line in split_lines(block.lines):
-            added_line = _add_line(day.writer, line)
-            added += added_line
-            skipped += not added_line
-        if skipped:
-            log.error("lines not indexed: not canonical", block=block.id, lines=skipped)
-        first, last = block.id << ORDINAL_BITS, ((block.id + 1) << ORDINAL_BITS) - 1
-        day.first_id = min(day.first_id, first) if day.blocks else first
-        day.last_id = max(day.last_id, last)
+        timestamps = []
+        lines = split_lines(block.lines)
+        for line in lines:
+            timestamp = _add_line(day.writer, line)
+            if timestamp is not None:
+                timestamps.append(timestamp)
+        if len(timestamps) < len(lines):
+            log.error("lines not indexed: not canonical", block=block.id, lines=len(lines) - len(timestamps))
+        if timestamps:
+            first, last = _ids_of(block)
+            added = DayBounds(0, first, last, min(timestamps), max(timestamps))
+            day.added = day.added.extend(added) if day.added else added
         day.blocks.add(block.id)
         day.used_at = monotonic()
-        return added
+        return len(timestamps)
 
     def commit(self) -> None:
         """Makes durable and visible what was taken in; closes writers that were idle for long."""
@@ -103,9 +102,10 @@ class Writers:
 
     def _commit_day(self, number: int, day: _DayWriter) -> None:
         day.writer.commit()
-        self._days.refresh(number, day.first_id, day.last_id)
+        if day.added is not None:
+            self._days.refresh(number, day.added)
         day.blocks.clear()
-        day.first_id = day.last_id = 0
+        day.added = None
 
     def _close_day(self, number: int) -> None:
         day = self._writers.pop(number)
@@ -113,7 +113,7 @@ class Writers:
 
     def _holds(self, block: LineBlock) -> bool:
         """Says whether the committed index has events of a block."""
-        first, last = block.id << ORDINAL_BITS, (block.id << ORDINAL_BITS) + _ORDINALS - 1
+        first, last = _ids_of(block)
         bounds = self._days.bounds(block.day)
         if bounds is None or last < bounds.first_id or first > bounds.last_id:
             return False
@@ -121,17 +121,22 @@ class Writers:
         return bool(self._days.searcher(block.day).search(query, limit=1, count=False, order_by_field="event_id").hits)
 
 
-def _add_line(writer: Any, line: bytes) -> bool:
-    """Adds one line; False when it is not a canonical line, which no retry would change."""
+def _ids_of(block: LineBlock) -> tuple[int, int]:
+    """Returns the first and last id that events of a block can have."""
+    return block.id << ORDINAL_BITS, ((block.id + 1) << ORDINAL_BITS) - 1
+
+
+def _add_line(writer: Any, line: bytes) -> int | None:
+    """Adds one line and returns its timestamp; None when it is not a canonical line, which no retry would change."""
     head = read_head(line)
     if head is None:
-        return False
+        return None
     try:
         writer.add_json(to_document(line, head[1]))
     except UnicodeDecodeError:
-        return False
+        return None
     except ValueError as error:
         if str(error).startswith(_BAD_DOCUMENT):
-            return False
+            return None
         raise
-    return True
+    return head[1]
