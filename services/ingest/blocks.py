@@ -63,15 +63,19 @@ class DayPartitions:
     async def ensure(self, connection: SqlConnection, days: set[int]) -> None:
         """Creates the missing partitions, in a transaction of their own."""
         missing = sorted(days - self._known)
-        for day in missing:
-            name = f"ingest.blocks_{day}"
-            async with connection.transaction():
-                await connection.execute("SELECT pg_advisory_xact_lock($1)", DAYS_LOCK)
+        if not missing:
+            return
+        async with connection.transaction():
+            await connection.execute("SELECT pg_advisory_xact_lock($1)", DAYS_LOCK)
+            for day in missing:
+                name = f"ingest.blocks_{day}"
                 if await connection.fetchval("SELECT to_regclass($1) IS NULL", name):
                     # Attaching takes a weaker lock on the parent than creating as a partition: readers go on.
-                    await connection.execute(f"CREATE TABLE {name} (LIKE ingest.blocks INCLUDING ALL)")
-                    await connection.execute(f"ALTER TABLE ingest.blocks ATTACH PARTITION {name} FOR VALUES FROM ({day}) TO ({day + 1})")
-            self._known.add(day)
+                    await connection.execute(
+                        f"CREATE TABLE {name} (LIKE ingest.blocks INCLUDING ALL); "
+                        f"ALTER TABLE ingest.blocks ATTACH PARTITION {name} FOR VALUES FROM ({day}) TO ({day + 1})"
+                    )
+        self._known.update(missing)
 
 
 async def insert_blocks(connection: SqlConnection, blocks: Sequence[NewBlock]) -> None:

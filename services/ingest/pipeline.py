@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from services.ingest.batch import Batch
@@ -48,6 +48,7 @@ class Pipeline:
     def __init__(self, settings: IngestSettings, sources: SourceBook, masker: Masker) -> None:
         self._sources = sources
         self._masker = masker
+        self._max_block_events = settings.max_block_events
         self._max_record_bytes = settings.max_record_bytes
         self._oldest_ns = int(settings.oldest_event.total_seconds()) * 1_000_000_000
         self._future_ns = int(settings.future_tolerance.total_seconds()) * 1_000_000_000
@@ -70,10 +71,7 @@ class Pipeline:
         systems = [states[name].system for name in batch.source]
         environments = [states[name].environment for name in batch.source]
 
-        days: defaultdict[int, list[int]] = defaultdict(list)
-        for row in rows:
-            days[timestamps[row] // NANOSECONDS_PER_DAY].append(row)
-        for day, members in days.items():
+        for day, members in self._slices(rows, timestamps):
             lines = encode_lines(
                 batch,
                 members,
@@ -91,6 +89,15 @@ class Pipeline:
             prepared.chunks.append(Chunk(day, lines, min(stamps), max(stamps), counts))
         prepared.events = len(rows)
         return prepared
+
+    def _slices(self, rows: Sequence[int], timestamps: Sequence[int]) -> Iterator[tuple[int, list[int]]]:
+        """Yields (day, rows) with no more rows than a block may hold."""
+        days: defaultdict[int, list[int]] = defaultdict(list)
+        for row in rows:
+            days[timestamps[row] // NANOSECONDS_PER_DAY].append(row)
+        for day, members in days.items():
+            for start in range(0, len(members), self._max_block_events):
+                yield day, members[start : start + self._max_block_events]
 
     def _select_sound(self, batch: Batch, rejections: list[Rejection]) -> list[int]:
         sound: list[int] = []

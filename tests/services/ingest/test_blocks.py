@@ -132,6 +132,14 @@ async def test_a_request_that_spans_days_makes_a_block_a_day(intake: Intake, poo
     assert sorted((block.day, block.events) for block in blocks) == [(today // DAY - 400, 2), (today // DAY, 1)]
 
 
+async def test_a_request_larger_than_a_block_makes_several(settings: IngestSettings, intake: Intake, pool: asyncpg.Pool[Any]) -> None:
+    count = settings.max_block_events * 2 + 1
+    assert await take(intake, batch_of(*(f"event {number}" for number in range(count)), timestamp=1_760_000_000 * 10**9)) == (count, 0, 0)
+    blocks, _ = await feed(pool)
+    assert [block.events for block in blocks] == [settings.max_block_events, settings.max_block_events, 1]
+    assert len({event["event_id"] for event in await events_of(pool)}) == count
+
+
 async def test_the_summary_counts_what_the_lines_hold(intake: Intake, pool: asyncpg.Pool[Any]) -> None:
     await take(intake, batch_of(*(f"user {number} logged in" for number in range(10)), "disk full", timestamp=1_760_000_000 * 10**9))
     (block,), _ = await feed(pool)
