@@ -1,0 +1,150 @@
+"""`make bench`: measures ELIS on this machine. Run as `python -m benchmarks`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import orjson
+import typer
+from rich.progress import TaskID
+
+from benchmarks.answers import measure_questions, measure_throughput
+from benchmarks.baselines import MAX_LINES, measure_lists, measure_tantivy
+from benchmarks.corpus import Corpus, build_corpus
+from benchmarks.fleet import ROOT, BenchmarkFailed
+from benchmarks.loads import LOADS, LoadResult, measure_load
+from benchmarks.machine import describe_commit, describe_machine
+from benchmarks.report import Report
+from benchmarks.session import ENVIRONMENT, Session, console, open_session, show_progress
+from benchmarks.storage import fetch_lines, measure_storage
+from kit.errors import ElisError
+from kit.terminal import complain
+from kit.up import StackFailed
+
+BULK = ("hec", "otlp-grpc", "otlp-http")
+SMALL = ("small", "single")
+MEASURES = (*BULK, "storage", "questions", "gateway", "tantivy", "strawberry", *SMALL)
+"""In the order in which they run: small requests come last, since their small blocks would change what storage costs."""
+MAX_EVENTS = 5_000_000
+
+
+class Run:
+    """One run: does the chosen measures, shows their results and keeps them for the JSON."""
+
+    def __init__(self, session: Session, chosen: tuple[str, ...], seed: int, report: Report) -> None:
+        self._session = session
+        self._chosen = chosen
+        self._seed = seed
+        self._report = report
+        self.results: dict[str, Any] = {}
+
+    def measure(self) -> None:
+        """Measures what was chosen. Questions about events need some: without a load among the chosen, HEC sends them."""
+        loads = [name for name in BULK if name in self._chosen]
+        if not loads and set(self._chosen) - set(SMALL):
+            loads = ["hec"]
+        self._measure_loads(loads)
+        steps: dict[str, Callable[[], None]] = {
+            "storage": self._measure_storage,
+            "questions": self._measure_questions,
+            "gateway": self._measure_gateway,
+            "tantivy": self._measure_tantivy,
+            "strawberry": self._measure_strawberry,
+        }
+        for name, step in steps.items():
+            if name in self._chosen:
+                step()
+        self._measure_loads([name for name in SMALL if name in self._chosen])
+
+    def _measure_loads(self, names: list[str]) -> None:
+        results: list[LoadResult] = [measure_load(self._session, LOADS[name], self._seed) for name in names]
+        if results:
+            self._report.show_loads(results)
+            self.results.setdefault("loads", []).extend({**asdict(result), **result.rates()} for result in results)
+
+    def _measure_storage(self) -> None:
+        result = measure_storage(self._session)
+        self._report.show_storage(result)
+        self.results["storage"] = asdict(result)
+
+    def _measure_questions(self) -> None:
+        results = measure_questions(self._session)
+        self._report.show_questions(results)
+        self.results["questions"] = [asdict(result) for result in results]
+
+    def _measure_gateway(self) -> None:
+        results = measure_throughput(self._session)
+        self._report.show_throughput(results)
+        self.results["gateway"] = [asdict(result) for result in results]
+
+    def _measure_tantivy(self) -> None:
+        result = measure_tantivy(fetch_lines(self._session, MAX_LINES))
+        self._report.show_tantivy(result)
+        self.results["tantivy"] = asdict(result)
+
+    def _measure_strawberry(self) -> None:
+        results = measure_lists(fetch_lines(self._session, 1_000))
+        self._report.show_lists(results)
+        self.results["strawberry"] = [asdict(result) for result in results]
+
+
+def bench(
+    events: Annotated[int, typer.Option(min=1_000, max=MAX_EVENTS, help="Events of each load.")] = 200_000,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same events.")] = 7,
+    only: Annotated[list[str] | None, typer.Option(metavar="NAME", help=f"Measure only this, may be repeated: {', '.join(MEASURES)}.")] = None,
+    json: Annotated[Path | None, typer.Option(metavar="FILE", help="Where the results go [default: benchmarks/results/TIME-COMMIT.json].")] = None,
+    logs: Annotated[Path, typer.Option(help="Folder of real logs (*.log); without it all events are simulated.")] = ROOT.parent / "shared" / "data" / "loghub",
+) -> None:
+    """Starts ELIS in a temporary folder, sends it events, asks it questions, and prints what that costs."""
+    chosen = tuple(only or MEASURES)
+    unknown = [name for name in chosen if name not in MEASURES]
+    if unknown:
+        complain(f"there is no measure {unknown[0]!r}; choose from {', '.join(MEASURES)}")
+        raise typer.Exit(2)
+    machine, commit, started = describe_machine(), describe_commit(), datetime.now(UTC)
+    target = json or ROOT / "benchmarks" / "results" / f"{started:%Y-%m-%dT%H%M%S}-{commit or 'unknown'}.json"
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(b"")
+    except OSError as error:
+        complain(f"the results cannot be written to {target} ({error.strerror}); choose another file with --json")
+        raise typer.Exit(2) from None
+    options = {"events": events, "seed": seed, "only": ",".join(only or ["everything"]), **ENVIRONMENT}
+    report = Report()
+    try:
+        corpus = _build(seed, events, logs)
+        report.show_run(machine, commit, options, corpus)
+        with open_session(corpus) as session:
+            run = Run(session, chosen, seed, report)
+            run.measure()
+    except (BenchmarkFailed, StackFailed, ElisError) as error:
+        target.unlink()
+        complain(str(error))
+        raise typer.Exit(1) from None
+    except KeyboardInterrupt:
+        target.unlink()
+        complain("stopped; nothing was measured to its end")
+        raise typer.Exit(130) from None
+    content = {
+        "started_at": started.isoformat(),
+        "commit": commit,
+        "machine": machine,
+        "options": options,
+        "corpus": {"hec": corpus.hec.describe(), "otlp": corpus.otlp.describe(), "distinct_real_lines": corpus.distinct_real_lines},
+        "results": run.results,
+    }
+    target.write_bytes(orjson.dumps(content, option=orjson.OPT_INDENT_2))
+    console.print(f"results written to {target}")
+
+
+def _build(seed: int, events: int, logs: Path) -> Corpus:
+    with show_progress("making events", 1.0) as bar:
+        return build_corpus(seed, events, logs, lambda share: bar.update(TaskID(0), completed=share))
+
+
+if __name__ == "__main__":
+    typer.run(bench)

@@ -1,0 +1,59 @@
+"""Files of encoded request bodies: made before the clock starts, read by the clients."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+import msgspec
+
+from benchmarks.corpus import Stream
+from services.ingest.simulator.events import SimulatedEvent
+from services.ingest.simulator.otlp import encode_request
+
+_HEAD = struct.Struct("<II")
+
+Body = tuple[int, bytes]
+"""Number of events, and the bytes of the request."""
+
+
+def write_bodies(path: Path, bodies: Iterable[Body]) -> None:
+    """Writes bodies to a file."""
+    with path.open("wb") as file:
+        for events, body in bodies:
+            file.write(_HEAD.pack(events, len(body)))
+            file.write(body)
+
+
+def read_bodies(path: Path) -> list[Body]:
+    """Returns the bodies of a file."""
+    content = path.read_bytes()
+    bodies: list[Body] = []
+    position = 0
+    while position < len(content):
+        events, length = _HEAD.unpack_from(content, position)
+        position += _HEAD.size
+        bodies.append((events, content[position : position + length]))
+        position += length
+    return bodies
+
+
+def hec_bodies(stream: Stream, sizes: Iterator[int]) -> Iterator[Body]:
+    """Yields requests for HEC of the given numbers of events, until no event is left."""
+    position = 0
+    while position < len(stream.envelopes):
+        part = stream.envelopes[position : position + next(sizes)]
+        position += len(part)
+        yield len(part), b"\n".join(part)
+
+
+def otlp_bodies(stream: Stream, sizes: Iterator[int], shift_ns: int = 0) -> Iterator[Body]:
+    """Yields export requests; all times are moved by `shift_ns`, so that the same records can be sent again as new ones."""
+    position = 0
+    while position < len(stream.records):
+        part: Sequence[SimulatedEvent] = stream.records[position : position + next(sizes)]
+        position += len(part)
+        if shift_ns:
+            part = [msgspec.structs.replace(event, time_ns=event.time_ns + shift_ns) for event in part]
+        yield len(part), encode_request(part)

@@ -1,0 +1,135 @@
+"""The tables of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.answers import QuestionResult, ThroughputResult
+from benchmarks.baselines import ListResult, TantivyResult
+from benchmarks.corpus import Corpus
+from benchmarks.loads import LoadResult
+from benchmarks.storage import StorageResult
+
+WIDTH = 140
+
+
+class Report:
+    """Prints results as they are known, on stdout."""
+
+    def __init__(self) -> None:
+        self._console = Console(width=WIDTH, highlight=False)
+
+    def show_run(self, machine: dict[str, Any], commit: str, options: dict[str, Any], corpus: Corpus) -> None:
+        """Prints what runs where on what."""
+        libraries = ", ".join(f"{name} {number}" for name, number in machine["libraries"].items())
+        self._console.print(f"machine  {machine['processor']}, {machine['cores']} cores, {machine['memory_gib']} GiB, {machine['system']}")
+        self._console.print(f"         Python {machine['python']}, {libraries}; load average before the run {machine['load_before']}")
+        self._console.print(f"commit   {commit or 'unknown'}; options {', '.join(f'{name}={value}' for name, value in options.items())}")
+        for name, stream in (("HEC", corpus.hec), ("OTLP", corpus.otlp)):
+            kinds = ", ".join(f"{count:,} {kind}" for kind, count in stream.kinds.most_common())
+            self._console.print(f"corpus   {name}: {kinds}; mean text {stream.text_bytes / stream.kinds.total():.0f} bytes")
+        self._console.print(
+            f"         real: {corpus.distinct_real_lines:,} distinct lines of LogHub; when they repeat, their numbers of 4 and more digits are new"
+        )
+
+    def show_loads(self, loads: Sequence[LoadResult]) -> None:
+        """Prints rates, processor time by process and memory, one column for each load."""
+        rates = [load.rates() for load in loads]
+        table = self._table("taking events in", [load.name for load in loads])
+        self._row(table, "events", (f"{load.events:,}" for load in loads))
+        self._row(table, "events per request, connections", (f"{_span(load.events_per_request)}, {load.connections}" for load in loads))
+        self._row(table, "bytes per event on the wire", (f"{load.request_bytes / load.events:,.0f}" for load in loads))
+        for text, name in (
+            ("acknowledged events/s", "acknowledged_per_second"),
+            ("acknowledged requests/s", "requests_per_second"),
+            ("searchable events/s", "searchable_per_second"),
+            ("acknowledged events per CPU second", "acknowledged_per_cpu_second"),
+            ("searchable events per CPU second", "searchable_per_cpu_second"),
+            ("events per CPU second until idle", "settled_per_cpu_second"),
+        ):
+            self._row(table, text, (f"{rate[name]:,.0f}" for rate in rates))
+        self._row(table, "acknowledged after, p50 / p99 ms", (f"{load.latency.p50:,.1f} / {load.latency.p99:,.1f}" for load in loads))
+        self._row(table, "seconds until searchable / in statistics", (f"{load.seconds_searchable:.1f} / {load.seconds_rolled_up:.1f}" for load in loads))
+        self._row(table, "busy replies", (f"{load.retries}" for load in loads))
+        self._console.print(table)
+
+        names = list(loads[0].cpu_seconds_by_process)
+        table = self._table("CPU seconds per 100,000 events, until idle", [load.name for load in loads])
+        for name in names:
+            self._row(table, name, (f"{1e5 * load.cpu_seconds_by_process[name] / load.events:.2f}" for load in loads))
+        self._row(table, "all of ELIS", (f"{1e5 * load.cpu_seconds_settled / load.events:.2f}" for load in loads))
+        self._row(table, "clients (not counted above)", (f"{1e5 * load.client_cpu_seconds / load.events:.2f}" for load in loads))
+        self._console.print(table)
+
+        table = self._table("resident memory afterwards, MiB", [load.name for load in loads])
+        for name in names:
+            self._row(table, name, (f"{load.memory_bytes[name] / 2**20:,.0f}" for load in loads))
+        self._row(table, "all", (f"{sum(load.memory_bytes.values()) / 2**20:,.0f}" for load in loads))
+        self._console.print(table)
+
+    def show_storage(self, storage: StorageResult) -> None:
+        """Prints bytes per event."""
+        table = self._table(f"bytes per event, {storage.events:,} events in blocks of {storage.events_per_block:,.0f}", ["bytes"])
+        rows = [
+            ("canonical line", storage.canonical_line),
+            ("compressed lines in blocks", storage.compressed_lines),
+            ("summaries in blocks", storage.summaries),
+            ("table of blocks with its indexes", storage.blocks_table),
+            *((f"schema {name} in PostgreSQL", size) for name, size in sorted(storage.schemas.items())),
+            ("search index", storage.index),
+        ]
+        for name, size in rows:
+            self._row(table, name, [f"{size:,.1f}"])
+        self._console.print(table)
+
+    def show_questions(self, results: Sequence[QuestionResult]) -> None:
+        """Prints latencies of questions."""
+        table = self._table("questions through GraphQL, one at a time", ["p50 ms", "p99 ms", "asked", "answer KiB", "gateway CPU ms", "search CPU ms"])
+        for result in results:
+            cpu = result.cpu_ms_by_process
+            figures = (f"{result.latency.p50:.1f}", f"{result.latency.p99:.1f}", f"{result.latency.count}", f"{result.mean_answer_bytes / 1024:.1f}")
+            self._row(table, result.name, (*figures, f"{cpu['gateway']:.2f}", f"{cpu['search']:.2f}"))
+        self._console.print(table)
+
+    def show_throughput(self, results: Sequence[ThroughputResult]) -> None:
+        """Prints requests per second."""
+        columns = ["requests/s", "p50 ms", "p99 ms", "gateway CPU ms", "all CPU ms", "client CPU ms"]
+        table = self._table("gateway, several connections at once", columns)
+        for result in results:
+            figures = (f"{result.requests_per_second:,.0f}", f"{result.latency.p50:.1f}", f"{result.latency.p99:.1f}")
+            self._row(table, result.name, (*figures, f"{result.gateway_cpu_ms:.2f}", f"{result.all_cpu_ms:.2f}", f"{result.client_cpu_ms:.2f}"))
+        self._console.print(table)
+
+    def show_tantivy(self, result: TantivyResult) -> None:
+        """Prints the baseline of indexing."""
+        table = self._table("baseline: Tantivy alone on the same lines, one writer thread", ["events/s", "events per CPU second", "index bytes/event"])
+        figures = (result.lines / result.seconds, result.lines / result.cpu_seconds, result.index_bytes / result.lines)
+        self._row(table, f"{result.lines:,} lines", (f"{figure:,.0f}" for figure in figures))
+        self._console.print(table)
+
+    def show_lists(self, results: Sequence[ListResult]) -> None:
+        """Prints the baseline of a list."""
+        table = self._table("baseline: Strawberry alone, prepared rows, no network", ["p50 ms", "p99 ms", "CPU ms"])
+        for result in results:
+            name = f"{result.rows} rows, " + ("documents cached" if result.cached else "stock")
+            self._row(table, name, (f"{result.latency.p50:.2f}", f"{result.latency.p99:.2f}", f"{result.cpu_ms:.2f}"))
+        self._console.print(table)
+
+    def _table(self, title: str, columns: Sequence[str]) -> Table:
+        self._console.print(f"\n[bold]{title}[/bold]")
+        table = Table("", *columns, box=None, pad_edge=False, padding=(0, 2, 0, 0))
+        for column in table.columns[1:]:
+            column.justify = "right"
+        return table
+
+    def _row(self, table: Table, name: str, figures: Iterable[str]) -> None:
+        table.add_row(name, *figures)
+
+
+def _span(sizes: tuple[int, int]) -> str:
+    low, high = sizes
+    return f"{low:,}" if low == high else f"{low}–{high}"
