@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import lru_cache
 from time import monotonic
 from typing import cast
@@ -32,27 +33,44 @@ CACHED_DOCUMENTS = 500
 """Documents that are remembered parsed and validated: a frontend has tens of them."""
 
 
-@lru_cache(CACHED_DOCUMENTS)
-def parse_document(text: str) -> DocumentNode:
+@dataclass(slots=True)
+class Document:
+    """A parsed document, and what is found out about it once."""
+
+    node: DocumentNode
+    open_to_all: bool
+    """Whether anonymous callers may run it."""
+    reads_schema: bool
+    errors: list[GraphQLError] | None = None
+
+    def validate(self, schema: GraphQLSchema) -> list[GraphQLError]:
+        """Returns what is wrong with the document, without suggesting what would be right."""
+        if self.errors is None:
+            self.errors = check_document(self.node) or validate(schema, self.node, specified_rules, hide_suggestions=True)
+        return self.errors
+
+
+def parse_document(text: str) -> Document:
     """Returns a parsed document; raises GraphQLError for what is not one or is too large."""
     if len(text) > MAX_DOCUMENT_CHARACTERS:
         raise GraphQLError(f"the document has more than {MAX_DOCUMENT_CHARACTERS} characters")
     try:
-        return parse(text, max_tokens=MAX_TOKENS)
+        node = parse(text, max_tokens=MAX_TOKENS)
     except RecursionError:
         raise GraphQLError("the document is nested too deeply") from None
+    return Document(node, may_run_anonymously(node), asks_for_schema(node))
 
 
 @lru_cache(CACHED_DOCUMENTS)
-def validate_document(schema: GraphQLSchema, document: DocumentNode) -> list[GraphQLError]:
-    """Returns what is wrong with a document, without suggesting what would be right."""
-    return check_document(document) or validate(schema, document, specified_rules, hide_suggestions=True)
+def _recall_document(schema: GraphQLSchema, text: str) -> Document:  # noqa: ARG001  what is remembered is valid for one schema
+    return parse_document(text)
 
 
 class Admit(SchemaExtension):
     """Lets an operation run only when its document is within the limits, valid, and open to its caller."""
 
     def __init__(self) -> None:
+        self._document: Document | None = None
         self._unparsable: GraphQLError | None = None
 
     def on_operation(self) -> Iterator[None]:
@@ -65,7 +83,8 @@ class Admit(SchemaExtension):
         """Parses the document, or remembers it."""
         execution = self.execution_context
         try:
-            execution.graphql_document = parse_document(execution.query or "")
+            self._document = _recall_document(execution.schema._schema, execution.query or "")
+            execution.graphql_document = self._document.node
         except GraphQLError as error:
             # Errors are told where a document is validated, so one that is valid stands in until then.
             self._unparsable = error
@@ -75,15 +94,13 @@ class Admit(SchemaExtension):
     def on_validate(self) -> Iterator[None]:
         """Refuses what this caller may not run at all, then what nobody may."""
         execution = self.execution_context
-        context: Context = execution.context
-        document = execution.graphql_document or _stand_in(None)
-        refusal = _refuse(context, document, execution.operation_type)
-        if self._unparsable is not None:
-            execution.pre_execution_errors = [self._unparsable]
-        elif refusal is not None:
-            execution.pre_execution_errors = [GraphQLError(refusal.message, original_error=refusal)]
+        if self._document is None:
+            execution.pre_execution_errors = [self._unparsable or GraphQLError("the document was not parsed")]
         else:
-            execution.pre_execution_errors = validate_document(execution.schema._schema, document)
+            refusal = _refuse(execution.context, self._document, execution.operation_type)
+            execution.pre_execution_errors = (
+                [GraphQLError(refusal.message, original_error=refusal)] if refusal is not None else self._document.validate(execution.schema._schema)
+            )
         yield
 
     def on_execute(self) -> Iterator[None]:
@@ -105,11 +122,11 @@ def _stand_in(name: str | None) -> DocumentNode:
     return DocumentNode(definitions=(operation,))
 
 
-def _refuse(context: Context, document: DocumentNode, operation_type: OperationType) -> InvalidArgument | Unauthenticated | None:
-    if context.caller is None and not may_run_anonymously(document):
+def _refuse(context: Context, document: Document, operation_type: OperationType) -> InvalidArgument | Unauthenticated | None:
+    if context.caller is None and not document.open_to_all:
         return Unauthenticated("sign in first")
     if operation_type is OperationType.SUBSCRIPTION and not context.socket:
         return InvalidArgument("a subscription needs a WebSocket (graphql-transport-ws)")
-    if not context.introspection and asks_for_schema(document):
+    if document.reads_schema and not context.introspection:
         return InvalidArgument("this ELIS does not show its schema")
     return None
