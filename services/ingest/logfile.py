@@ -11,7 +11,7 @@ from typing import BinaryIO, cast
 
 from kit.errors import InvalidArgument, NotFound
 from services.ingest.formats import FORMATS, detect_format
-from services.ingest.formats.base import Format
+from services.ingest.formats.base import FixedRecords, Format
 
 PIECE_BYTES = 4 * 1024 * 1024
 MAX_LINE_CHARACTERS = 1024 * 1024
@@ -52,12 +52,13 @@ class LogFile:
         rest = ""
         carried: list[str] = []
         dropping = False
+        length = self.format.record_characters if isinstance(self.format, FixedRecords) else 0
         with self.path.open("rb") as raw:
             stream = cast(BinaryIO, gzip.GzipFile(fileobj=raw)) if self.compressed else raw
             while True:
                 data = stream.read(PIECE_BYTES)
                 text = rest + decoder.decode(data, final=not data)
-                lines, rest = _cut_lines(text, at_end=not data, record_characters=getattr(self.format, "record_characters", 0))
+                lines, rest = _cut_lines(text, at_end=not data, record_characters=length)
                 oversize = 0
                 if dropping and lines:
                     lines, dropping = lines[1:], False

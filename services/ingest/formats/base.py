@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from datetime import tzinfo
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from services.ingest.batch import Batch
 
@@ -61,3 +61,10 @@ def add_attributes(batch: Batch, row: int, found: dict[str, object]) -> None:
     """Adds attributes that a format found; what the sender set itself under the same name stays."""
     present = batch.attributes[row]
     batch.attributes[row] = {**found, **present} if present else found or present
+
+
+@runtime_checkable
+class FixedRecords(Protocol):
+    """A format whose records have a fixed length and need no line ends between them."""
+
+    record_characters: int

@@ -28,6 +28,7 @@ class SapAuditLog:
 
     name = "sap_audit_log"
     system = "sap"
+    record_characters = RECORD
 
     def detect(self, lines: Sequence[str]) -> float:
         """Returns the share of lines that start with version, message id and stamp in their columns."""
