@@ -22,7 +22,7 @@ from kit.revocations import RevocationList
 from tests.fixtures.callers import ISSUER, Issuer
 
 VECTORS = Path(__file__).parents[3] / "shared/data/wycheproof/json_web_signature_test.json"
-ABSENT = object()
+ABSENT = ...
 
 
 def encode(value: Any) -> str:
