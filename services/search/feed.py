@@ -24,7 +24,7 @@ PAGE_BLOCKS = 500
 READ_SECONDS = 30.0
 _FIRST_PATIENCE = 0.1
 _LONGEST_PATIENCE = 5.0
-_LINGER = 0.05
+_LINGER_SECONDS = 0.05
 """Pause after a read, so that blocks that arrive one by one are read several at a time."""
 
 
@@ -60,6 +60,8 @@ class Feed:
         self.as_of = 0
         """Everything acknowledged before this moment can be found, nanoseconds since 1970; 0 while that is not known."""
         self._patience = 0.0
+        self._dirty_since: float | None = None
+        """When the oldest block was read that is not committed, on the monotonic clock."""
 
     @property
     def lag_seconds(self) -> float:
@@ -80,33 +82,46 @@ class Feed:
 
     async def _follow(self) -> None:
         self.cursor = self._engine.position
-        dirty_since: float | None = None
+        self._dirty_since = None
         seen = self._wake.count
         reading = asyncio.create_task(read_page(self._blocks, self.cursor, self._page_bytes))
         try:
             while True:
                 page = await reading
                 self._recover()
-                if not page.complete:
-                    # The next page is on its way while this one is indexed.
-                    seen = self._wake.count
-                    reading = asyncio.create_task(read_page(self._blocks, page.next, self._page_bytes))
-                    await self._engine.index([LineBlock(block.id, block.day, block.lines) for block in page.blocks])
-                    self.cursor = page.next
-                    dirty_since = dirty_since or monotonic()
-                if dirty_since is not None and monotonic() - dirty_since >= self._commit_interval:
-                    await self._engine.commit(self.cursor)
-                    dirty_since = None
-                if dirty_since is None:
-                    self.as_of = page.as_of
                 if page.complete:
-                    due = self._poll_interval if dirty_since is None else dirty_since + self._commit_interval - monotonic()
-                    await self._wake.wait(seen, min(due, self._poll_interval))
-                    await asyncio.sleep(_LINGER)
-                    seen = self._wake.count
-                    reading = asyncio.create_task(read_page(self._blocks, self.cursor, self._page_bytes))
+                    await self._commit_if_due(page.asked_at)
+                    await self._wake.wait(seen, self._time_to_wait())
+                    await asyncio.sleep(_LINGER_SECONDS)
+                # The next page is on its way while this one is indexed.
+                seen = self._wake.count
+                reading = asyncio.create_task(read_page(self._blocks, page.next, self._page_bytes))
+                for block in page.blocks:
+                    await self._engine.index([LineBlock(block.id, block.day, block.lines)])
+                    await self._advance(block.cursor, block.created_at.ToNanoseconds())
+                if page.next != self.cursor:
+                    await self._advance(page.next, page.asked_at)
         finally:
             reading.cancel()
+
+    async def _advance(self, cursor: str, as_of: int) -> None:
+        self.cursor = cursor
+        self._dirty_since = self._dirty_since or monotonic()
+        await self._commit_if_due(as_of)
+
+    async def _commit_if_due(self, as_of: int) -> None:
+        """Commits what waits for long enough; everything acknowledged before `as_of` was read."""
+        if self._dirty_since is not None and monotonic() - self._dirty_since >= self._commit_interval:
+            await self._engine.commit(self.cursor)
+            self._dirty_since = None
+        if self._dirty_since is None:
+            self.as_of = max(self.as_of, as_of)
+
+    def _time_to_wait(self) -> float:
+        """Returns the seconds until there is something to do, even if nothing is announced."""
+        if self._dirty_since is None:
+            return self._poll_interval
+        return max(0.0, min(self._poll_interval, self._dirty_since + self._commit_interval - monotonic()))
 
     def _recover(self) -> None:
         if self._patience:

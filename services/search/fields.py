@@ -4,6 +4,8 @@ from __future__ import annotations
 
 TEXT_FIELDS = frozenset({"source", "system", "environment", "host", "service", "severity_text", "fingerprint", "trace_id", "span_id"})
 """Fields whose whole value is one term, compared as it is."""
+HEXADECIMAL_FIELDS = frozenset({"fingerprint", "trace_id", "span_id"})
+"""Text fields whose digits are lower case, however they were sent and are asked for."""
 NUMBER_FIELDS = frozenset({"event_id", "timestamp", "observed_at", "severity_number"})
 TIME_FIELDS = frozenset({"timestamp", "observed_at"})
 """Number fields in nanoseconds since 1970."""
@@ -43,3 +45,8 @@ def attribute_path(field: str) -> str | None:
     """Returns the path in the attributes that a facet field names; None when it names none."""
     head, dot, path = field.partition(".")
     return path if head == ATTRIBUTES and dot and path else None
+
+
+def normalise_value(field: str, value: str) -> str:
+    """Returns a value of a text field as events have it."""
+    return value.lower() if field in HEXADECIMAL_FIELDS else value

@@ -29,7 +29,7 @@ from services.search.conditions import (
     combine,
     read_number,
 )
-from services.search.fields import ALIASES, ATTRIBUTES, BODY, NUMBER_FIELDS, TEXT_FIELDS
+from services.search.fields import ALIASES, ATTRIBUTES, BODY, NUMBER_FIELDS, TEXT_FIELDS, normalise_value
 from services.search.spans import read_span
 from services.search.words import is_searchable, split_words
 
@@ -189,9 +189,9 @@ class _Reader:
             case "number":
                 return Everything() if prefix and not text else Number(field.name, *read_span(field.name, text))
             case "text" if prefix:
-                return TextPrefix(field.name, text) if text else Present(field.name)
+                return TextPrefix(field.name, normalise_value(field.name, text)) if text else Present(field.name)
             case "text":
-                return Text(field.name, (text,))
+                return Text(field.name, (normalise_value(field.name, text),))
             case "attribute" if prefix:
                 return AttributePrefix(field.name, text) if text else AttributePresent(field.name)
             case "attribute":

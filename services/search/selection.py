@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from elis.search.v1 import search_pb2 as pb
 from kit.errors import InvalidArgument
 from services.search.conditions import LARGEST_SIGNED, Condition, Number, Text, combine
+from services.search.fields import normalise_value
 from services.search.language import parse_query
 
 OPEN_START = -LARGEST_SIGNED - 1
@@ -55,4 +56,4 @@ def _one_of(field: str, values: Sequence[str]) -> Text:
         raise InvalidArgument(f"a filter takes at most {MAX_VALUES} values of {field}, not {len(values)}")
     if any(len(value) > MAX_VALUE_LENGTH for value in values):
         raise InvalidArgument(f"a value of {field} has at most {MAX_VALUE_LENGTH} characters")
-    return Text(field, tuple(sorted(set(values))))
+    return Text(field, tuple(sorted({normalise_value(field, value) for value in values})))

@@ -264,7 +264,7 @@ async def test_a_page_of_large_events_is_cut_before_its_limit(engine: Engine) ->
     assert len({line.event_id for line in lines} - {hit.event_id for hit in first.events + rest.events}) == 1
 
 
-@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(seed=st.integers(0, 2**32), page=st.integers(1, 12), newest_first=st.booleans(), query=st.sampled_from(["", "red", "service:a -red", "n:>1"]))
 async def test_pages_equal_a_sorted_list(seed: int, page: int, newest_first: bool, query: str, tmp_path_factory: pytest.TempPathFactory) -> None:
     chance = random.Random(seed)

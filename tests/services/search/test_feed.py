@@ -125,7 +125,7 @@ async def test_days_are_written_down_for_operators(stage: Stage) -> None:
 async def test_sigkill_while_indexing_neither_loses_nor_doubles(stage: Stage, data_dir: Path) -> None:
     """Kills the process again and again at moments of work, then lets it finish: every event is there once."""
     chance = random.Random(11)
-    total = 40_000
+    total = 30_000
     stage.log.add(make_blocks(({"timestamp": NOON + n % 3 * DAY + n, "body": f"event number {n} of many"} for n in range(total)), size=250))
     given = {
         "addresses": {"ingest": stage.ingest},
@@ -142,7 +142,7 @@ async def test_sigkill_while_indexing_neither_loses_nor_doubles(stage: Stage, da
     position = data_dir / "search" / "tantivy-1" / "position"
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(["protos/gen", "."])}
     killed_at = [""]
-    while killed_at[-1] < stage.log.blocks[-1].cursor and len(killed_at) <= 3:
+    while killed_at[-1] < stage.log.blocks[-1].cursor and len(killed_at) <= 2:
         process = await asyncio.create_subprocess_exec(
             sys.executable, "-m", "tests.services.search.indexer", json.dumps(given), token, env=environment, stderr=asyncio.subprocess.DEVNULL
         )

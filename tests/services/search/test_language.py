@@ -60,6 +60,8 @@ MEANINGS: dict[str, Condition] = {
     'service:"a b"': Text("service", ("a b",)),
     "service:(x OR y)": Either((Text("service", ("x",)), Text("service", ("y",)))),
     "env:prod*": TextPrefix("environment", "prod"),
+    "trace:C0FFEE*": TextPrefix("trace_id", "c0ffee"),
+    "fingerprint:AB": Text("fingerprint", ("ab",)),
     "trace:*": Present("trace_id"),
     "severity:error": Number("severity_number", 17, 20),
     "severity:WARN": Number("severity_number", 13, 16),

@@ -107,7 +107,7 @@ conditions: st.SearchStrategy[Any] = st.recursive(
 
 
 @pytest.mark.parametrize("engine_name", ["tantivy"])
-@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.data_too_large])
+@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.data_too_large])
 @given(corpus=st.lists(events, min_size=1, max_size=30), asked=st.lists(conditions, min_size=10, max_size=30))
 @example(corpus=[{"body": "x", "attributes": {"n": [1, 200]}}], asked=[AttributeRange("n", 50, 100.5, True, True)])
 async def test_predicate_and_engine_select_the_same(

@@ -66,6 +66,13 @@ def test_what_is_absent_is_null_or_empty() -> None:
     assert (row["attributes"], row["body"]) == ({}, "")
 
 
+@pytest.mark.parametrize(
+    ("number", "step"), [(0, None), (1, "TRACE"), (4, "TRACE"), (5, "DEBUG"), (9, "INFO"), (16, "WARN"), (17, "ERROR"), (20, "ERROR"), (24, "FATAL")]
+)
+def test_a_severity_is_a_step(number: int, step: str | None) -> None:
+    assert json.loads(project(make_line(1, severity_number=number), ("severity", "s"))) == {"s": step}
+
+
 def test_fields_come_in_the_order_and_under_the_names_asked_for() -> None:
     assert project(make_line(7, body="b"), ("body", 'say "x"'), ("event_id", "id"), ("body", "again")) == b'{"say \\"x\\"":"b","id":"7","again":"b"}'
 

@@ -17,7 +17,7 @@ from services.search.engine import DAY
 from tests.fixtures.servers import run_service
 from tests.services.search.corpus import NOON
 from tests.services.search.peers import TemplatesPeer, run_templates
-from tests.services.search.stage import NOWHERE, Stage, until_found
+from tests.services.search.stage import NOWHERE, Stage, eventually, until_found
 
 SECOND = 1_000_000_000
 
@@ -66,7 +66,7 @@ async def test_filters_hold_together(stage: Stage) -> None:
             (pb.Filter(min_severity=17), [2, 3]),
             (pb.Filter(hosts=["h1", "h9"]), [2]),
             (pb.Filter(hosts=["h1", "h2"], services=["pay"], query="refused", fingerprints=["cc" * 8]), [3]),
-            (pb.Filter(trace_id="ab" * 16), [3]),
+            (pb.Filter(trace_id="AB" * 16), [3]),
             (pb.Filter(start=NOON + SECOND, end=NOON + 3 * SECOND), [1, 2]),
             (pb.Filter(start=NOON + 3 * SECOND), [3, 4]),
             (pb.Filter(sources=["nobody"]), []),
@@ -169,6 +169,12 @@ async def test_answers_say_how_fresh_they_are(stage: Stage) -> None:
     async with stage.search() as search:
         await until_found(search, len(lines))
         committed = stage.log.blocks[-1].created_at.ToNanoseconds()
+
+        async def is_known() -> bool:
+            response = await search.SearchEvents(pb.SearchEventsRequest(first=1))
+            return bool(response.freshness.as_of.ToNanoseconds() >= committed)
+
+        await eventually(is_known)
         for response in (
             await search.SearchEvents(pb.SearchEventsRequest()),
             await search.Histogram(pb.HistogramRequest()),

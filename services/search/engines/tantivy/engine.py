@@ -162,7 +162,7 @@ class TantivyEngine:
 
     def close(self) -> None:
         """Closes the writers; what was not committed comes again from the feed."""
-        self._writers.close()
+        self._writers.rollback()
 
 
 @asynccontextmanager

@@ -75,18 +75,13 @@ class Writers:
                 self._close_day(number)
 
     def rollback(self) -> None:
-        """Forgets what was not committed."""
+        """Closes the writers at once; what was not committed is forgotten."""
         self._writers.clear()
 
     def delete_day(self, day: int) -> None:
         """Deletes a day's index."""
         self._writers.pop(day, None)
         self._days.delete(day)
-
-    def close(self) -> None:
-        """Closes the writers, without committing."""
-        for number in list(self._writers):
-            self._close_day(number)
 
     def _open(self, day: int) -> _DayWriter:
         if len(self._writers) >= self._most_open:
