@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.services.ingest.receivers.conftest import RunningIngest
+from tests.services.ingest.conftest import RunningIngest
 
 EVENT = "/services/collector/event"
 
@@ -93,7 +93,9 @@ async def test_a_bad_event_is_named_and_those_before_it_are_kept(running_ingest:
 
 async def test_raw_text_is_cut_into_records(running_ingest: RunningIngest) -> None:
     response = await running_ingest.web.post(
-        "/services/collector/raw?source=s", content="2026-11-24 06:00:00 ERROR a\n2026-11-24 06:00:01 INFO b\n", headers={"authorization": f"Splunk {running_ingest.token}"}
+        "/services/collector/raw?source=s",
+        content="2026-11-24 06:00:00 ERROR a\n2026-11-24 06:00:01 INFO b\n",
+        headers={"authorization": f"Splunk {running_ingest.token}"},
     )
     assert response.headers["elis-accepted"] == "2"
 

@@ -13,7 +13,7 @@ from opentelemetry.proto.collector.logs.v1.logs_service_pb2_grpc import LogsServ
 
 from services.ingest.receivers.otlp import batch_of
 from services.ingest.tokens import Agent
-from tests.services.ingest.receivers.conftest import RunningIngest
+from tests.services.ingest.conftest import RunningIngest
 
 PROTOBUF = "application/x-protobuf"
 
