@@ -94,13 +94,13 @@ class Admit(SchemaExtension):
     def on_validate(self) -> Iterator[None]:
         """Refuses what this caller may not run at all, then what nobody may."""
         execution = self.execution_context
-        if self._document is None:
+        refusal = _refuse(execution.context, self._document, execution.operation_type)
+        if refusal is not None:
+            execution.pre_execution_errors = [GraphQLError(refusal.message, original_error=refusal)]
+        elif self._document is None:
             execution.pre_execution_errors = [self._unparsable or GraphQLError("the document was not parsed")]
         else:
-            refusal = _refuse(execution.context, self._document, execution.operation_type)
-            execution.pre_execution_errors = (
-                [GraphQLError(refusal.message, original_error=refusal)] if refusal is not None else self._document.validate(execution.schema._schema)
-            )
+            execution.pre_execution_errors = self._document.validate(execution.schema._schema)
         yield
 
     def on_execute(self) -> Iterator[None]:
@@ -122,9 +122,11 @@ def _stand_in(name: str | None) -> DocumentNode:
     return DocumentNode(definitions=(operation,))
 
 
-def _refuse(context: Context, document: Document, operation_type: OperationType) -> InvalidArgument | Unauthenticated | None:
-    if context.caller is None and not document.open_to_all:
-        return Unauthenticated("sign in first")
+def _refuse(context: Context, document: Document | None, operation_type: OperationType) -> InvalidArgument | Unauthenticated | None:
+    if context.caller is None and (document is None or not document.open_to_all):
+        return context.refusal
+    if document is None:
+        return None
     if operation_type is OperationType.SUBSCRIPTION and not context.socket:
         return InvalidArgument("a subscription needs a WebSocket (graphql-transport-ws)")
     if document.reads_schema and not context.introspection:

@@ -13,7 +13,7 @@ from strawberry.dataloader import DataLoader
 
 from elis.correlate.v1 import correlate_pb2
 from kit.auth import Principal
-from kit.errors import ElisError
+from kit.errors import ElisError, Unauthenticated
 
 if TYPE_CHECKING:
     from elis.auth.v1.auth_pb2_grpc import AuthServiceAsyncStub
@@ -48,6 +48,8 @@ class Context:
     address: str
     """Network address of the client."""
     caller: Principal | None = None
+    refusal: Unauthenticated = field(default_factory=lambda: Unauthenticated("sign in first"))
+    """What a caller who is not known is told."""
     credential: str = ""
     """What the caller proved itself with: `Bearer …` or an API key."""
     connection_params: dict[str, object] | None = None

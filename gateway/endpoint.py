@@ -41,8 +41,10 @@ from kit.interceptors import REQUEST_ID_KEY, choose_request_id, request_id
 
 log = structlog.get_logger()
 
-_STATUSES: dict[type[ElisError], int] = {InvalidArgument: 400, Unauthenticated: 401, RateLimited: 429, Unavailable: 503, DeadlineExceeded: 504}
+_STATUSES: dict[type[ElisError], int] = {InvalidArgument: 400, RateLimited: 429, Unavailable: 503, DeadlineExceeded: 504}
 """HTTP status of a request that is refused as a whole. What happens inside an operation is status 200."""
+
+_UNAUTHENTICATED = Unauthenticated("").code
 
 UNAUTHORIZED = 4401
 """Close code for a client that named no caller; graphql-ws clients give up."""
@@ -204,12 +206,14 @@ class Endpoint(GraphQL[Context, None]):
         )
 
     async def _admit(self, context: Context) -> None:
-        """Finds the caller and counts the request: of a known caller by name, of anybody else by address."""
+        """Finds the caller and counts the request: of a known caller by name, of anybody else by address.
+
+        A caller whose token has expired may still sign in or refresh it, so the refusal waits for the document.
+        """
         try:
             context.caller = await self._callers.identify(context.credential)
-        except Unauthenticated:
-            await self._rates.spend("refused", context.address)
-            raise
+        except Unauthenticated as error:
+            context.refusal = error
         current_principal.set(context.caller)
         if context.caller is None:
             await self._rates.spend("refused", context.address)
@@ -221,8 +225,6 @@ class Endpoint(GraphQL[Context, None]):
         self._metrics.errors.labels(error.code).inc()
         body = orjson.dumps({"errors": [{"message": error.message, "extensions": describe(error)}]}, default=str)
         headers = {}
-        if isinstance(error, Unauthenticated):
-            headers["WWW-Authenticate"] = 'Bearer realm="elis"'
         if isinstance(error, RateLimited | Unavailable):
             headers["Retry-After"] = str(max(1, round(float(error.detail.get("retry_after", 1)))))
         return Response(body, status, headers, media_type="application/json")
@@ -238,7 +240,7 @@ class Endpoint(GraphQL[Context, None]):
         deadline.set(monotonic() + self._settings.request_timeout.total_seconds())
         await self._admit(context)
         if context.caller is None:
-            raise Unauthenticated("sign in first")
+            raise context.refusal
         return cast(UnsetType, UNSET)
 
     async def process_result(self, request: Request, result: ExecutionResult) -> GraphQLHTTPResponse:
@@ -246,6 +248,15 @@ class Endpoint(GraphQL[Context, None]):
         for error in result.errors or ():
             self._metrics.errors.labels((error.extensions or {}).get("code", Internal("").code)).inc()
         return await super().process_result(request, result)
+
+    def create_response(self, response_data: GraphQLHTTPResponse | list[GraphQLHTTPResponse], sub_response: Response) -> Response:
+        """Returns the answer; its status is 401 when the operation was refused as a whole for want of a caller."""
+        response = super().create_response(response_data, sub_response)
+        errors: list[Any] = [] if isinstance(response_data, list) else response_data.get("errors") or []
+        if errors and "path" not in errors[0] and errors[0]["extensions"]["code"] == _UNAUTHENTICATED:
+            response.status_code = 401
+            response.headers["www-authenticate"] = 'Bearer realm="elis"'
+        return response
 
     def decode_json(self, data: str | bytes) -> object:
         """Returns the object of a request or message; raises JSONDecodeError for anything else."""
