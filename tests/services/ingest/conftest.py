@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from random import SystemRandom
 from typing import Any
 
 import asyncpg
@@ -82,8 +83,8 @@ class RunningIngest:
 
 
 def free_offset() -> int:
-    """Returns a port offset whose ports for ingest are free."""
-    for offset in range(100, 10_000, 7):
+    """Returns a port offset whose OTLP port is free; a random one, since other workers look for theirs too."""
+    for offset in SystemRandom().sample(range(100, 10_000), 100):
         with suppress(OSError), socket.socket() as probe:
             probe.bind(("127.0.0.1", TARGETS["ingest"].ports["otlp_grpc"] + offset))
             return offset
