@@ -13,7 +13,9 @@ import structlog
 from services.correlate.cases import AFTER, Case, CaseBook
 from services.correlate.detectors import DETECTORS
 from services.correlate.detectors.base import Observation
+from services.correlate.evidence import decode_line
 from services.correlate.findings import Finding, FindingBook
+from services.correlate.heralds import find_heralds, tracks_of
 from services.correlate.history import History, Track
 from services.correlate.keys import phrases
 from services.correlate.links import Link, Linker
@@ -69,6 +71,7 @@ class Analyst:
         self.templates: dict[int, int] = {}
         """Fingerprint to template, where they differ."""
         self.names = Names({})
+        self._reader = reader
         self._seasons: Seasons = seasons or NoSeasons()
 
     def learn_template(self, text: str, first_minute: int) -> None:
@@ -107,9 +110,23 @@ class Analyst:
         await self._learn_normal(minute)
         await self.samples.study(findings, self._current(findings), self.history, self.names, self.templates)
         cases, links = self.cases.assemble(findings, minute)
+        for case in cases:
+            await self._add_heralds(case)
         self.findings.forget(minute - 4 * AFTER)
         self.cases.forget(minute)
         return Round(minute, findings, cases, links, self.samples.lines)
+
+    async def _add_heralds(self, case: Case) -> None:
+        """Looks once for what may have set off the trouble of each service in a case."""
+        found = []
+        for cause in case.causes:
+            if cause.node not in case.searched:
+                case.searched.add(cause.node)
+                heralds, lines = await find_heralds(cause.node, cause.started, tracks_of(case.findings), self.history, self._reader)
+                self.samples.lines.update((decode_line(line).event_id, line) for line in lines)
+                found += heralds
+        if found:
+            self.cases.add(case, found)
 
     def _observe(self, minute: int) -> list[Observation]:
         scene = self.history.scene(minute)

@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 from uuid import UUID
 
 from kit.rows import uuid7
-from services.correlate.causes import Cause, rank_causes
+from services.correlate.causes import SOLID, Cause, rank_causes
 from services.correlate.findings import MINUTE_NS, Finding, FindingBook
 from services.correlate.links import Link, Linker, combine, group_findings
 from services.correlate.samples import Samples
-from services.correlate.topology import Topology
+from services.correlate.topology import Node, Topology
 
 AFTER = 15
 """Minutes after the last finding of an incident in which others may still join it."""
@@ -20,6 +20,7 @@ MAX_FINDINGS = 300
 STRONG = 0.5
 """Score of a finding that counts towards opening an incident."""
 VERY_STRONG = 0.85
+FATAL = 21
 LEAST_ERRORS = 4
 """Errors that a finding must be about to count."""
 LASTING = 3
@@ -40,6 +41,8 @@ class Case:
     joined: list[Finding] = field(default_factory=list)
     """Findings that are not stored as belonging to it yet."""
     is_new: bool = False
+    searched: set[Node] = field(default_factory=set)
+    """Nodes for which heralds were looked for."""
 
     @property
     def started(self) -> int:
@@ -55,7 +58,7 @@ class Case:
     def severity(self) -> str:
         """critical: a fatal error, or three systems; major: more than one service; minor: one."""
         errors = [finding for finding in self.findings if finding.is_error]
-        if any(finding.severity >= 21 for finding in errors) or len({finding.system for finding in errors}) >= 3:
+        if any(finding.severity >= FATAL for finding in errors) or len({finding.system for finding in errors}) >= 3:
             return "critical"
         return "major" if len({finding.node for finding in errors}) > 1 else "minor"
 
@@ -106,6 +109,11 @@ class CaseBook:
         for case in touched.values():
             case.causes = self._rank(case, confidence)
         return list(touched.values()), links
+
+    def add(self, case: Case, findings: Sequence[Finding]) -> None:
+        """Puts findings into a case without asking for links, and ranks its causes anew."""
+        self._move(case, findings)
+        case.causes = self._rank(case, combine(list(self.links.values())))
 
     def forget(self, minute: int) -> None:
         """Drops findings that can no longer become part of an incident, and links that lead to nothing."""
@@ -164,16 +172,18 @@ class CaseBook:
 def is_serious(findings: Sequence[Finding]) -> bool:
     """Says whether linked findings are an incident: errors, more than once, in more than one place or for long enough.
 
-    Several services with strong errors are. One service alone is when errors of several kinds last, or when one that
-    cannot be chance comes with a change of what the service does.
+    Several services with errors are, when those of one are strong. One service alone is when errors of several kinds
+    last, when errors that cannot be chance come with a change of what the service does, or when they are fatal.
     """
-    errors = [finding for finding in findings if finding.is_error and finding.score >= STRONG and finding.observed >= LEAST_ERRORS]
-    if not errors:
+    errors = [finding for finding in findings if finding.is_error and finding.observed >= LEAST_ERRORS]
+    strong = [finding for finding in errors if finding.score >= STRONG]
+    if not strong:
         return False
-    if len({finding.node for finding in errors}) >= 2:
+    very_strong = any(finding.score >= VERY_STRONG for finding in strong)
+    if len({finding.node for finding in strong}) >= 2 or (very_strong and len({finding.node for finding in errors if finding.score >= SOLID}) >= 2):
         return True
-    lasting = max(finding.last for finding in errors) - min(finding.first for finding in errors) + 1 >= LASTING
-    kinds = {finding.template for finding in errors if finding.template is not None}
+    lasting = max(finding.last for finding in strong) - min(finding.first for finding in strong) + 1 >= LASTING
+    kinds = {finding.template for finding in strong if finding.template is not None}
     changed = any(finding.detector in ("volume_drop", "silence") for finding in findings)
-    very_strong = any(finding.score >= VERY_STRONG for finding in errors)
-    return lasting and very_strong and (len(kinds) >= 2 or changed)
+    fatal = any(finding.severity >= FATAL for finding in strong)
+    return lasting and very_strong and (len(kinds) >= 2 or changed or fatal)

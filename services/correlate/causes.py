@@ -2,7 +2,8 @@
 
 Each node with findings is a candidate. Its score has three parts, each 0 to 1:
 
-- onset: exp(-d / 60 s), d being how much later than the first of all candidates it began, by its own strongest findings;
+- onset: exp(-d / 45 s), d being how much later than the first of all candidates it began, by its own strongest findings
+  or by those of a candidate that plainly suffers from it;
 - upstream: where a walk ends that starts at every candidate and goes on to whatever explains that candidate's trouble
   (an absorbing Markov chain, in the manner of MonitorRank, Kim et al., SIGMETRICS 2013, and MicroRank, Yu et al., WWW 2021);
 - strength: how unlikely its findings are, taken together, new errors counting more than changes of volume.
@@ -24,11 +25,16 @@ import numpy as np
 from services.correlate.findings import Finding
 from services.correlate.topology import Node, Topology
 
+Matrix = np.ndarray[tuple[int, int], np.dtype[np.float64]]
+
 MAX_CAUSES = 8
 MAX_EVIDENCE = 8
-ONSET_SCALE_NS = 60e9
-LEAD_SCALE_NS = 20e9
+ONSET_SCALE_NS = 45e9
+LEAD_SCALE_NS = 5e9
 LAG_SCALE_NS = 600e9
+BLAME_SCALE_NS = 120e9
+PLAIN = 0.5
+"""From here on an explanation is plain enough to count the explained trouble as the first sign of the other's."""
 SELF = 0.4
 """Weight with which a node explains its own trouble: the walk ends there unless something better explains it."""
 PARTS = (0.4, 0.4, 0.2)
@@ -75,11 +81,14 @@ def rank_causes(
     nodes = sorted(by_node)
     if not nodes:
         return []
-    started = {node: _start_of(by_node[node]) for node in nodes}
+    beginnings = {node: _begin_of(by_node[node]) for node in nodes}
+    started = {node: beginnings[node].onset for node in nodes}
     strength = {node: _strength_of(by_node[node]) for node in nodes}
-    earliest = min(started[node] for node in nodes)
-    upstream = _walk(nodes, _explain(nodes, by_node, started, confidence, groups, topology), strength)
-    onset = {node: exp(-(started[node] - earliest) / ONSET_SCALE_NS) for node in nodes}
+    explained = _explain(nodes, by_node, beginnings, confidence, groups, topology)
+    upstream = _walk(nodes, explained, strength)
+    signs = _first_signs(nodes, explained, started)
+    earliest = min(signs.values())
+    onset = {node: exp(-(signs[node] - earliest) / ONSET_SCALE_NS) for node in nodes}
     raw = {node: PARTS[0] * onset[node] + PARTS[1] * upstream[node] + PARTS[2] * strength[node] for node in nodes}
     odds = {node: exp(SHARPNESS * raw[node]) for node in nodes}
     total = sum(odds.values())
@@ -112,11 +121,19 @@ def _how_telling(finding: Finding) -> tuple[float, int]:
     return kind - finding.score, finding.onset
 
 
-def _start_of(findings: Sequence[Finding]) -> int:
-    """Returns the onset of a node: of its templates where they are solid, since rates and volumes only know minutes."""
-    solid = [finding for finding in findings if finding.score >= SOLID]
-    exact = [finding for finding in solid if finding.template is not None]
-    return min(finding.onset for finding in exact or solid or findings)
+def _begin_of(findings: Sequence[Finding]) -> Finding:
+    """Returns the finding that says when a node began: of its templates where they are solid, since rates and volumes only know minutes."""
+    solid = [finding for finding in findings if finding.score >= SOLID or finding.herald]
+    told = [finding for finding in solid if finding.template is not None]
+    return min(told or solid or findings, key=lambda finding: finding.onset)
+
+
+def _first_signs(nodes: Sequence[Node], explained: Matrix, started: Mapping[Node, int]) -> dict[Node, int]:
+    """Returns when each node's trouble first showed, be it in the messages of a node that plainly suffers from it."""
+    return {
+        node: min([started[node], *(started[victim] for row, victim in enumerate(nodes) if explained[row, column] >= PLAIN)])
+        for column, node in enumerate(nodes)
+    }
 
 
 def _strength_of(findings: Sequence[Finding]) -> float:
@@ -129,13 +146,15 @@ def _strength_of(findings: Sequence[Finding]) -> float:
 def _explain(
     nodes: Sequence[Node],
     by_node: Mapping[Node, Sequence[Finding]],
-    started: Mapping[Node, int],
+    beginnings: Mapping[Node, Finding],
     confidence: Mapping[tuple[UUID, UUID], float],
     groups: Sequence[Mapping[Node, int]],
     topology: Topology,
-) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:
+) -> Matrix:
     """Returns how well the trouble of each node (row) is explained by that of each other (column)."""
     place = {node: number for number, node in enumerate(nodes)}
+    started = {node: beginnings[node].onset for node in nodes}
+    exact = {node: beginnings[node].exact for node in nodes}
     owner = {finding.id: finding.node for node in nodes for finding in by_node[node]}
     linked: dict[tuple[Node, Node], float] = defaultdict(float)
     for (first, second), sure in confidence.items():
@@ -143,26 +162,36 @@ def _explain(
             for pair in ((owner[first], owner[second]), (owner[second], owner[first])):
                 linked[pair] = max(linked[pair], sure)
     before = _count_firsts(groups, place)
+    blame = np.array([[_blame(by_node[node], node, other, topology) for other in nodes] for node in nodes])
     explained = np.zeros((len(nodes), len(nodes)))
     for node in nodes:
-        sampled = sum(finding.sampled for finding in by_node[node]) or 1
         for other in nodes:
             if other == node:
                 continue
-            named = sum(finding.needs.get(other, 0) for finding in by_node[node])
-            lead = (started[node] - started[other]) / 1.0
+            lead = started[node] - started[other]
+            scale = LEAD_SCALE_NS if exact[node] and exact[other] else 4 * LEAD_SCALE_NS
+            # What a message says outweighs which log was written first, unless the other's trouble came much later.
+            blamed, blames = blame[place[node], place[other]], blame[place[other], place[node]]
             reasons = [
-                0.7 * min(1.0, 2 * named / sampled),
-                0.6 * topology.need(node, other)[0],
-                0.8 * _precedence(before, place[other], place[node]),
-                0.5 * linked[node, other] * (1 - exp(-lead / LEAD_SCALE_NS)) * exp(-lead / LAG_SCALE_NS) if lead > 0 else 0.0,
+                blamed * exp(min(0.0, lead) / BLAME_SCALE_NS),
+                0.8 * _precedence(before, place[other], place[node]) * (1.0 - blames),
+                0.7 * linked[node, other] * (1 - exp(-lead / scale)) * exp(-lead / LAG_SCALE_NS) * (1.0 - blames) if lead > 0 else 0.0,
             ]
             explained[place[node], place[other]] = 1.0 - float(np.prod([1.0 - reason for reason in reasons]))
     # Two nodes that explain each other explain nothing: only the difference counts.
     return np.maximum(0.0, explained - explained.T)
 
 
-def _count_firsts(groups: Sequence[Mapping[Node, int]], place: Mapping[Node, int]) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:
+def _blame(findings: Sequence[Finding], node: Node, other: Node, topology: Topology) -> float:
+    """Returns how much speaks for a node having its trouble from another: its failing messages name it, or it is known to need it."""
+    if node == other:
+        return 0.0
+    sampled = sum(finding.sampled for finding in findings) or 1
+    named = sum(finding.needs.get(other, 0) for finding in findings)
+    return 1.0 - (1.0 - 0.8 * min(1.0, 2 * named / sampled)) * (1.0 - 0.6 * topology.need(node, other)[0])
+
+
+def _count_firsts(groups: Sequence[Mapping[Node, int]], place: Mapping[Node, int]) -> Matrix:
     """Returns in how many transactions one node (row) had trouble before another (column)."""
     before = np.zeros((len(place), len(place)))
     for group in groups:
@@ -174,14 +203,14 @@ def _count_firsts(groups: Sequence[Mapping[Node, int]], place: Mapping[Node, int
     return before
 
 
-def _precedence(before: np.ndarray[tuple[int, int], np.dtype[np.float64]], one: int, other: int) -> float:
+def _precedence(before: Matrix, one: int, other: int) -> float:
     """Returns how clearly one node has trouble before another in the transactions they share: 0 unless mostly so."""
     there, back = before[one, other], before[other, one]
     total = there + back
     return float(max(0.0, (there - back) / total) * total / (total + 2.0)) if total else 0.0
 
 
-def _walk(nodes: Sequence[Node], explained: np.ndarray[tuple[int, int], np.dtype[np.float64]], strength: Mapping[Node, float]) -> dict[Node, float]:
+def _walk(nodes: Sequence[Node], explained: Matrix, strength: Mapping[Node, float]) -> dict[Node, float]:
     """Returns the share of walks that end at each node, relative to the largest."""
     out = explained.sum(axis=1)
     stay = SELF / (SELF + out)

@@ -58,6 +58,8 @@ class Finding:
     """Events that were looked at for keys."""
     exact: bool = False
     """Whether the onset is that of an event, not of a minute."""
+    herald: bool = False
+    """A message that was never seen before and came just before the trouble of its service: perhaps what set it off."""
     incident: UUID | None = None
 
     @property

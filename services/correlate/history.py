@@ -178,9 +178,22 @@ class History:
             for track in self._rows
             if track.system == system
             and (not source or track.source == source)
-            and service in (track.service, track.source if not track.service else track.service)
+            and service == (track.service or track.source)
             and (track.template == template if template is not None else track.severity >= _ERROR)
         }
+
+    def debuts(self, system: str, service: str, first: int, last: int) -> list[Track]:
+        """Returns the tracks of a node whose templates were first seen in a range of minutes."""
+        return [
+            track
+            for track in self._rows
+            if track.system == system and (track.service or track.source) == service and first <= self._first_seen.get(track.template, first - 1) <= last
+        ]
+
+    @property
+    def oldest(self) -> int:
+        """Oldest minute in sight."""
+        return int(self._minutes[self._minutes >= 0].min(initial=max(self.newest, 0)))
 
     def first_events(self, minute: int) -> list[int]:
         """Returns the ids of the first events of all tracks in a minute, oldest block first."""

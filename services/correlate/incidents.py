@@ -122,10 +122,7 @@ async def describe(session: AsyncSession, incident: Incident) -> pb.Incident:
 
 
 async def _find(session: AsyncSession, incident_id: str, *, lock: bool = False) -> Incident:
-    try:
-        wanted = UUID(incident_id)
-    except ValueError:
-        raise InvalidArgument(f"{incident_id[:40]!r} is not the id of an incident", id=incident_id[:40]) from None
+    wanted = await _identify(session, incident_id)
     while True:
         incident = await session.get(Incident, wanted, with_for_update=lock)
         if incident is None:
@@ -133,6 +130,19 @@ async def _find(session: AsyncSession, incident_id: str, *, lock: bool = False) 
         if incident.merged_into is None:
             return incident
         wanted = incident.merged_into
+
+
+async def _identify(session: AsyncSession, text: str) -> UUID:
+    """Returns the id of an incident that is named by it, or by the short number that people use."""
+    if text.isascii() and text.isdigit() and len(text) <= _NUMBER_DIGITS:
+        found = await session.scalar(select(Incident.id).where(Incident.number == int(text)))
+        if found is None:
+            raise NotFound(f"incident {text} does not exist", id=text)
+        return found
+    try:
+        return UUID(text)
+    except ValueError:
+        raise InvalidArgument(f"{text[:40]!r} is neither the id nor the number of an incident", id=text[:40]) from None
 
 
 async def _load_causes(session: AsyncSession, incidents: Sequence[UUID]) -> dict[UUID, list[pb.Cause]]:

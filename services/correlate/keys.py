@@ -22,6 +22,8 @@ _CLOCK = re.compile(r"\d{4}-\d\d-\d\dT?.*|\d\d?:\d\d(:\d\d.*)?|\d\d?/[A-Z][a-z]{
 _CODE = re.compile(r"\b(error|code|errno|rc|status)\s?[=:#]?\s?(-?\d{2,6})\b", re.IGNORECASE)
 _LETTERS = re.compile(r"[A-Za-z]")
 _DIGITS = re.compile(r"\d")
+_NAME = re.compile(r"[A-Z][A-Z_-]{4,}|[A-Za-z]+(?:_[A-Za-z]+)+")
+_WILDCARD = re.compile(r"<[a-z*]+>")
 _WORD = re.compile(r"[A-Za-z][A-Za-z'_-]*")
 _MEASURES = re.compile(r"time|date|duration|_ms|bytes|size|count|port|line|version|pid|thread|latency|elapsed|offset|length|percent", re.IGNORECASE)
 _USER = re.compile(r"(^|[._-])user(name|id|_id)?$", re.IGNORECASE)
@@ -65,9 +67,11 @@ def to_key(text: str) -> str:
 
 
 def phrases(text: str) -> set[str]:
-    """Returns the phrases of a text: words in a row, lower case, without what varies."""
-    words = [word.lower() for word in _WORD.findall(re.sub(r"<[a-z*]+>", " ", text[:MAX_TEXT]))]
-    return {" ".join(words[start : start + SHINGLE]) for start in range(len(words) - SHINGLE + 1)}
+    """Returns the phrases of a text: words in a row, in lower case, and single words that are written like a name (BATCH_SD, ETIMEDOUT)."""
+    words = _WORD.findall(_WILDCARD.sub(" ", text[:MAX_TEXT]))
+    lowered = [word.lower() for word in words]
+    said = {" ".join(lowered[start : start + SHINGLE]) for start in range(len(lowered) - SHINGLE + 1)}
+    return said | {word for word in words if _NAME.fullmatch(word)}
 
 
 def words_of(text: str) -> set[str]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from math import exp
 from uuid import UUID
 
+from services.correlate.detectors.base import WARNING
 from services.correlate.findings import MINUTE_NS, Finding
 from services.correlate.samples import Samples
 from services.correlate.topology import Topology
@@ -16,6 +17,7 @@ TOGETHER = 0.5
 HORIZON_NS = 20 * MINUTE_NS
 """Findings whose onsets lie further apart and that did not overlap are not compared."""
 TIME_SCALE_NS = 240e9
+STRONG_WARNING = 0.7
 SAME_NODE = 0.9
 FAMILIAR_MINUTES = 5
 """Phrases that were about so long before a finding link nothing."""
@@ -112,11 +114,16 @@ class Linker:
 
 def _by_time(first: Finding, second: Finding) -> Link | None:
     seconds = abs(first.onset - second.onset) / 1e9
-    most = 0.55 if first.is_error and second.is_error else 0.4
+    most = 0.55 if _is_telling(first) and _is_telling(second) else 0.4
     confidence = most * exp(-abs(first.onset - second.onset) / TIME_SCALE_NS)
     if confidence < 0.1:
         return None
     return Link(first.id, second.id, "time", f"{seconds:.0f} s apart", round(confidence, 3))
+
+
+def _is_telling(finding: Finding) -> bool:
+    """Says whether a finding is about errors, or about strong and new warnings: what rarely happens at the same time by chance."""
+    return finding.is_error or (finding.severity >= WARNING and finding.template is not None and finding.score >= STRONG_WARNING)
 
 
 def _are_near(one: Finding, other: Finding) -> bool:

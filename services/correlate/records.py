@@ -218,6 +218,7 @@ def _finding_row(finding: Finding) -> dict[str, Any]:
             "weight": finding.weight,
             "exact": finding.exact,
             "sampled": finding.sampled,
+            "herald": finding.herald,
             "keys": {clean(key): event for key, event in list(finding.keys.items())[:_KEYS_KEPT]},
             "needs": [[*node, number] for node, number in finding.needs.items()],
         },
@@ -249,6 +250,7 @@ def _to_finding(row: models.Finding, lines: Mapping[int, bytes]) -> Finding:
         keys=dict(state["keys"]),
         sampled=state["sampled"],
         exact=state["exact"],
+        herald=state["herald"],
         incident=row.incident_id,
     )
     finding.needs = {_to_node(node): number for *node, number in state["needs"]}

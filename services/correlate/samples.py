@@ -18,6 +18,8 @@ BLOCKS_PER_ROUND = 16
 MAX_SAMPLED = 400
 """Events of a finding that are looked at."""
 MAX_KEYS = 300
+MAX_NORMAL = 200
+"""Events of a block of normal operation whose keys are noted."""
 MAX_GROUPS = 50_000
 _KNOWN_BLOCKS = 20_000
 _FAMILIAR_NS = 10 * MINUTE_NS
@@ -54,7 +56,7 @@ class Samples:
         for block_id in block_ids:
             events = await self._read(block_id)
             self._topology.learn(events, names)
-            for event in events:
+            for event in events[:: max(1, len(events) // MAX_NORMAL)]:
                 self._book.meet(extract_keys(event), event.timestamp)
 
     async def study(self, changed: Sequence[Finding], current: Sequence[Finding], history: History, names: Names, templates: Mapping[int, int]) -> None:
@@ -70,12 +72,11 @@ class Samples:
             events = await self._read(block_id)
             self._topology.learn(events, names)
             for event in events:
-                keys = extract_keys(event)
-                self._book.meet(keys, event.timestamp)
                 signed = _signed(event.fingerprint)
                 track = Track(event.system, event.source, event.service, templates.get(signed, signed), event.severity_number)
-                for finding in by_track.get(track, ()):
-                    self._use(finding, event, keys, names)
+                found = by_track.get(track)
+                if found:
+                    self._use_event(found, event, names)
         for finding in changed:
             finding.onset, finding.exact = estimate_onset(finding, history)
 
@@ -118,17 +119,23 @@ class Samples:
             finding.evidence.append(event.event_id)
             if len(finding.bodies) < 3:
                 finding.bodies.append(event.body[:500])
-            self._use(finding, event, extract_keys(event), names)
+            self._use_event([finding], event, names)
 
-    def _use(self, finding: Finding, event: Event, keys: Sequence[str], names: Names) -> None:
+    def _use_event(self, findings: Sequence[Finding], event: Event, names: Names) -> None:
+        keys, said, named = extract_keys(event), phrases(event.body), names.named_in(event)
+        self._book.meet(keys, event.timestamp)
+        for finding in findings:
+            self._use(finding, event, keys, said, named)
+
+    def _use(self, finding: Finding, event: Event, keys: Sequence[str], said: set[str], named: set[Node]) -> None:
         finding.sampled += 1
         if finding.template is not None and finding.detector == "new_template":
             finding.onset = min(finding.onset, event.timestamp) if finding.exact else event.timestamp
             finding.exact = True
         if finding.severity < WARNING and finding.template is None:
             return  # the events of a change of volume are ordinary ones
-        finding.phrases |= phrases(event.body) if len(finding.phrases) < MAX_KEYS else set()
-        for node in names.named_in(event):
+        finding.phrases |= said if len(finding.phrases) < MAX_KEYS else set()
+        for node in named:
             finding.needs[node] = finding.needs.get(node, 0) + 1
         for key in keys:
             if len(finding.keys) < MAX_KEYS:
@@ -153,7 +160,12 @@ def estimate_onset(finding: Finding, history: History) -> tuple[int, bool]:
     counts = [history.count(finding.tracks, minute, minute) for minute in range(finding.first, finding.last + 1)]
     hit = next((place for place, number in enumerate(counts) if number > max(2 * rate, rate + 2)), 0)
     excess = counts[hit] - rate
-    if finding.detector in ("silence", "volume_drop") or excess <= 0:
+    if finding.detector in ("silence", "volume_drop"):
+        # The minute before was still normal for the share of it that its count is of the usual one.
+        left = counts[0]
+        normal = history.count(finding.tracks, finding.first - 1, finding.first - 1) - left
+        return int((finding.first - 1 + min(1.0, max(0.0, normal) / max(1.0, rate - left))) * MINUTE_NS), False
+    if excess <= 0:
         return finding.first * MINUTE_NS, False
     full = max(excess, (counts[hit + 1] - rate) if hit + 1 < len(counts) else excess)
     return int((finding.first + hit + 1 - excess / full) * MINUTE_NS), False

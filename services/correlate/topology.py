@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -12,10 +13,32 @@ from services.correlate.keys import words_of
 
 Node = tuple[str, str]
 """System and service (the source's name where an event names no service)."""
+MAX_READ = 200
+"""Events of a block whose text is searched for names."""
+_WORDS = re.compile(r"[a-z]+")
 _FULL_WEIGHT = 5.0
 """Observations after which a learned dependency is as good as certain."""
-_CALLER_WORDS = ("from", "client", "by", "peer", "user", "for")
-"""What stands before the name of somebody who called."""
+_CALLERS = {"client", "user", "origin", "from"}
+"""What stands before the name of somebody who called …"""
+_READS = {
+    "read",
+    "reading",
+    "recv",
+    "receive",
+    "received",
+    "fetch",
+    "fetching",
+    "load",
+    "loading",
+    "response",
+    "answer",
+    "reply",
+    "header",
+    "data",
+    "copy",
+    "pull",
+}
+"""… unless these stand before "from": then the name is that of somebody who was called."""
 _SECONDS_PER_UNIT = {"ns": 1e-9, "us": 1e-6, "ms": 1e-3, "s": 1.0, "sec": 1.0, "seconds": 1.0}
 _DURATION_NAMES = {"request_time": 1.0, "upstream_response_time": 1.0, "duration": 0.0, "elapsed": 0.0, "latency": 0.0, "took": 0.0, "response_time": 0.0}
 
@@ -56,8 +79,8 @@ class Names:
 
 
 def _names_caller(text: str, word: str) -> bool:
-    before = text[: text.find(word)].rstrip(" =:'\"(/").rsplit(None, 1)
-    return bool(before) and before[-1].strip("=:'\"(") in _CALLER_WORDS
+    before = ["", "", *_WORDS.findall(text[: text.find(word)][-60:])]
+    return before[-1] in _CALLERS and not (before[-1] == "from" and before[-2] in _READS)
 
 
 class Topology:
@@ -74,6 +97,7 @@ class Topology:
         for event in events:
             if event.trace_id:
                 by_trace[event.trace_id].append(event)
+        for event in events[:: max(1, len(events) // MAX_READ)]:
             for node in names.named_in(event):
                 self._count(node_of(event), node, "mention", 0.2)
         for spans in by_trace.values():

@@ -14,6 +14,7 @@ from services.correlate.history import Scene, Track
 
 WARNING = 13
 ERROR = 17
+LOOK_BACK = 5
 GUARD = 2
 """Minutes before a window that are neither window nor baseline: a slow beginning must not become normal."""
 
@@ -99,6 +100,16 @@ def surprise_of(baseline: Baseline, row: int, observed: float, window: int, leas
     """Returns how surprising a count is; `volume` is how much more than usual there was to go wrong."""
     spread = max(least_spread, float(baseline.spread[row]))
     return surprise_above(observed, window, float(baseline.seen[row]) * volume, float(baseline.minutes[row]), spread)
+
+
+def find_begin(counts: Floats, window: int, rate: float) -> int:
+    """Returns how many minutes ago (0: the newest) what is seen in a window of the newest minutes began, at most LOOK_BACK before it."""
+    begin = window - 1
+    for age in range(window, min(window + LOOK_BACK, len(counts))):
+        if counts[-1 - age] <= 2 * rate + 1:
+            break
+        begin = age
+    return begin
 
 
 def group_rows(keys: Sequence[tuple[str, ...]], counts: Floats) -> tuple[list[tuple[str, ...]], NDArray[np.int64], Floats]:

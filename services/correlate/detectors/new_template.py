@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from services.correlate.baselines import discover
-from services.correlate.detectors.base import ERROR, WARNING, Baseline, Observation, count_text, measure_baseline, surprise_of
+from services.correlate.detectors.base import ERROR, LOOK_BACK, WARNING, Baseline, Observation, count_text, measure_baseline, surprise_of
 from services.correlate.history import Scene
 
 
@@ -18,6 +18,7 @@ class NewTemplateOptions:
     windows: tuple[int, ...] = (1, 3)
     half_life: float = 720.0
     false_share: float = 1e-3
+    false_share_of_errors: float = 5e-3
     least_spread: float = 1.5
     minimum_minutes: int = 10
     burst: int = 10
@@ -62,7 +63,8 @@ class NewTemplate:
                     candidates[row] = (surprise, window, float(observed[row]))
         rows = list(candidates)
         surprises = np.array([candidates[row][0] for row in rows]) - np.log10(max(1, len(options.windows)))
-        believed = discover(surprises, tests, options.false_share)
+        are_errors = severity[rows] >= ERROR if rows else np.zeros(0, dtype=np.bool_)
+        believed = np.where(are_errors, discover(surprises, tests, options.false_share_of_errors), discover(surprises, tests, options.false_share))
         return [
             self._describe(scene, row, candidates[row][1], candidates[row][2], float(surprise), baselines[candidates[row][1]])
             for row, surprise, sure in zip(rows, surprises, believed, strict=True)
@@ -85,7 +87,7 @@ class NewTemplate:
 
     def _describe(self, scene: Scene, row: int, window: int, observed: float, surprise: float, baseline: Baseline) -> Observation:
         track = scene.tracks[row]
-        first = max(scene.minute - window + 1, int(scene.first_seen[row]))
+        first = max(scene.minute - window - LOOK_BACK, int(scene.first_seen[row]))
         level = "error" if track.severity >= ERROR else "warning" if track.severity >= WARNING else "message"
         return Observation(
             detector=self.name,

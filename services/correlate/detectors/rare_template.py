@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from services.correlate.baselines import discover
-from services.correlate.detectors.base import ERROR, WARNING, Baseline, Observation, count_text, measure_baseline, rate_text, surprise_of
+from services.correlate.detectors.base import ERROR, WARNING, Baseline, Observation, count_text, find_begin, measure_baseline, rate_text, surprise_of
 from services.correlate.history import Scene
 
 
@@ -74,7 +74,7 @@ class RareTemplate:
             service=track.service,
             template=track.template,
             severity=track.severity,
-            first=scene.minute - window + 1,
+            first=scene.minute - find_begin(scene.counts[row], window, rate),
             last=scene.minute,
             expected=rate * window,
             observed=observed,
