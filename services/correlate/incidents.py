@@ -33,6 +33,7 @@ MAX_COMMENT = 4000
 MAX_FINDINGS = 500
 """Findings, links and timeline entries of one incident that are sent, each; the earliest come first."""
 MAX_EVIDENCE = 200
+_NUMBER_DIGITS = 18
 
 
 async def list_incidents(session: AsyncSession, request: pb.ListIncidentsRequest) -> pb.ListIncidentsResponse:

@@ -471,6 +471,7 @@ class GetIncidentRequest(_message.Message):
 
     ID_FIELD_NUMBER: _builtins.int
     id: _builtins.str
+    """The incident's id, or its number."""
     def __init__(
         self,
         *,
@@ -512,6 +513,7 @@ class ChangeIncidentStateRequest(_message.Message):
     STATE_FIELD_NUMBER: _builtins.int
     COMMENT_FIELD_NUMBER: _builtins.int
     id: _builtins.str
+    """The incident's id, or its number."""
     state: Global___IncidentState.ValueType
     comment: _builtins.str
     def __init__(
