@@ -67,6 +67,7 @@ async def build(settings: GatewaySettings) -> AsyncIterator[Application]:
         options = {
             "ws_max_size": settings.max_message_bytes,
             "timeout_keep_alive": CLOSE_IDLE_SECONDS,
+            "forwarded_allow_ips": settings.trusted_proxies,
         }
         yield Application(http=[HttpListener("http", create_web(settings, endpoint, readiness, metrics), options)])
 

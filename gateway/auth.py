@@ -126,6 +126,7 @@ class AuthMutation:
         password: Annotated[str, strawberry.argument(description="Password of the user.")],
     ) -> pb.LoginResponse:
         """Checks a password. Every login of a request counts, however many it holds."""
+        await info.context.rates.spend("logins", info.context.address)
         await info.context.rates.spend("login", info.context.address, username[:100].lower())
         return await info.context.services.auth.Login(pb.LoginRequest(username=username, password=password))
 

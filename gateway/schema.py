@@ -1,4 +1,4 @@
-"""The schema: its domains put together. `python -m gateway.schema` prints it, `--check` compares it with schema.graphql."""
+"""The schema: its domains put together. `python -m gateway.schema` writes schema.graphql, with `--check` it only compares."""
 
 # The names of arguments are those of the API. Strawberry's decorators lose the types of resolvers.
 # ruff: noqa: A002
@@ -8,7 +8,7 @@ from __future__ import annotations
 import difflib
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 from uuid import UUID
 
 import strawberry
@@ -119,14 +119,18 @@ def check_sdl() -> str:
     return "".join(difflib.unified_diff(committed.splitlines(keepends=True), render_sdl().splitlines(keepends=True), SDL_PATH.name, "gateway/schema.py"))
 
 
-def main(arguments: list[Any]) -> int:
-    """Prints the schema, or with --check what is not current in schema.graphql; returns the exit code."""
-    if arguments == ["--check"]:
-        difference = check_sdl()
-        if difference:
-            sys.stderr.write(difference + "gateway/schema.graphql is not current; run: python -m gateway.schema > gateway/schema.graphql\n")
-        return 1 if difference else 0
-    sys.stdout.write(render_sdl())
+def main(arguments: list[str]) -> int:
+    """Writes schema.graphql, or with --check says what is not current in it; returns the exit code."""
+    if arguments not in ([], ["--check"]):
+        sys.stderr.write("usage: python -m gateway.schema [--check]\n")
+        return 2
+    difference = check_sdl()
+    if not difference:
+        return 0
+    if arguments:
+        sys.stderr.write(difference + "gateway/schema.graphql is not what the gateway serves: run make gen\n")
+        return 1
+    SDL_PATH.write_text(render_sdl())
     return 0
 
 

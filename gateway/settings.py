@@ -21,7 +21,7 @@ Rate = Annotated[str, AfterValidator(_check_rate)]
 
 
 class RateLimits(BaseModel):
-    """How often one caller may do what. `login`, `refresh` and `refused` count per network address."""
+    """How often one caller may do what. `login`, `logins`, `refresh` and `refused` count per network address."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -32,7 +32,9 @@ class RateLimits(BaseModel):
     account: Rate = "120/minute"
     """Mutations of one caller that change users and keys."""
     login: Rate = "10/minute"
-    """Passwords tried from one address, per user name."""
+    """Passwords tried from one address for one user name."""
+    logins: Rate = "60/minute"
+    """Passwords tried from one address for all user names."""
     refresh: Rate = "120/minute"
     """Refresh tokens used from one address."""
     refused: Rate = "120/minute"
@@ -44,6 +46,8 @@ class GatewaySettings(Settings):
 
     allowed_origins: tuple[str, ...] = ()
     """Other web origins whose pages may use the API (CORS, WebSocket), for example ["https://ops.example.org"]."""
+    trusted_proxies: str = "127.0.0.1"
+    """Addresses or networks, separated by commas, whose X-Forwarded-For names the client that rates are counted for."""
     playground: bool = True
     """Whether / serves GraphiQL."""
     introspection: bool = True

@@ -42,6 +42,27 @@ async def test_every_login_of_a_request_counts(peers: Peers, addresses: dict[str
     assert errors[-1]["extensions"]["code"] == "RESOURCE_EXHAUSTED"
 
 
+async def test_guessing_one_password_for_many_users_is_slowed_down(peers: Peers, addresses: dict[str, str], valkey_url: str) -> None:
+    peers.answers["Login"] = Unauthenticated("the user name or the password is wrong")
+    async with run_gateway(peers, addresses, valkey_url, rate_limits={"logins": "3/hour"}) as gateway:
+        for number in range(5):
+            error = await gateway.fail(f'mutation{{login(username:"user-{number}",password:"spring"){{user{{id}}}}}}', token="")
+    assert error["extensions"]["code"] == "RESOURCE_EXHAUSTED"
+    assert len(peers.requests("Login")) == 3
+
+
+async def test_clients_behind_a_proxy_are_told_apart_only_when_it_is_trusted(peers: Peers, addresses: dict[str, str], valkey_url: str) -> None:
+    attempt = 'mutation{login(username:"ada",password:"spring"){user{id}}}'
+    for proxies, expected in (("127.0.0.1", 4), ("10.0.0.1", 2)):
+        peers.answers["Login"] = Unauthenticated("the user name or the password is wrong")
+        before = len(peers.requests("Login"))
+        async with run_gateway(peers, addresses, valkey_url, rate_limits={"login": "2/hour"}, trusted_proxies=proxies) as gateway:
+            for client in (f"192.0.2.{expected}", f"198.51.100.{expected}"):
+                for _ in range(3):
+                    await gateway.fail(attempt, token="", x_forwarded_for=client)
+        assert len(peers.requests("Login")) - before == expected
+
+
 async def test_users(gateway: Gateway) -> None:
     gateway.peers.answers["ListUsers"] = pb.ListUsersResponse(users=[USER])
     page = await gateway.run("{users(first:5){edges{node{id username}} pageInfo{hasNextPage}}}")

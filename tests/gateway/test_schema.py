@@ -34,6 +34,11 @@ def test_the_check_names_what_is_not_current(monkeypatch: pytest.MonkeyPatch, tm
     monkeypatch.setattr("gateway.schema.SDL_PATH", path)
     assert main(["--check"]) == 1
     assert "-  totalNumber" in capsys.readouterr().err
+    assert path.read_text() == stale
+    assert main([]) == 0
+    assert main(["--check"]) == 0
+    assert path.read_text() == SDL_PATH.read_text()
+    assert main(["--chekc"]) == 2
 
 
 def test_everything_is_described(schema: Schema) -> None:
