@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import structlog
 
-pytest_plugins = ["tests.fixtures.engines", "tests.fixtures.callers", "tests.fixtures.signin"]
+pytest_plugins = ["tests.fixtures.engines", "tests.fixtures.callers", "tests.fixtures.signin", "tests.fixtures.stack"]
 
 _ENGINE_FIXTURES = {"engines", "database_url", "redis_url"}
 
