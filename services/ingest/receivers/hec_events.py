@@ -27,19 +27,33 @@ SOURCETYPES = {
 """Splunk's own names of source types that ELIS has a format for."""
 _TIME = re.compile(rb'"?\s*(\d{1,19})(?:\.(\d{0,9})\d*)?\s*"?')
 _DECLARATIONS = ("system", "environment", "service")
+_NO_FIELDS = (b"", b"null")
 
 
-class _Envelope(msgspec.Struct):
+class _Envelope(msgspec.Struct, gc=False):
     event: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
     time: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
     host: str | None = None
     source: str | None = None
     sourcetype: str | None = None
     index: str | None = None
-    fields: dict[str, Any] | None = None
+    fields: msgspec.Raw = msgspec.Raw()
+
+
+class _Metadata(msgspec.Struct, frozen=True, gc=False):
+    """What the members of an envelope beside event, time and host say."""
+
+    source: str
+    service: str
+    attributes: dict[str, Any] | None
+    system: str
+    environment: str
+    format: str
 
 
 _DECODER = msgspec.json.Decoder(_Envelope)
+_decode_text = msgspec.json.Decoder(str).decode
+_decode_fields = msgspec.json.Decoder(dict[str, Any]).decode
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,11 +90,30 @@ def decode_events(body: bytes, query: Mapping[str, str], agent: Agent) -> tuple[
         body = body.decode("utf-8", "replace").encode()
     decoded = HecBatch()
     envelopes, broken = _decode_envelopes(body)
+    default_host = query.get("host", "")
+    # The envelopes of a request have few different metadata: each is read once. Attributes are shared, nobody changes them in place.
+    known: dict[tuple[str | None, str | None, str | None, bytes], _Metadata] = {}
     for number, envelope in enumerate(envelopes):
+        key = (envelope.source, envelope.sourcetype, envelope.index, bytes(envelope.fields))
         try:
-            _append(decoded, envelope, query, agent)
+            metadata = known.get(key)
+            if metadata is None:
+                metadata = known[key] = _read_metadata(envelope, query, agent)
+            text = _text_of(envelope.event)
+            timestamp = 0 if envelope.time is msgspec.UNSET else parse_time(bytes(envelope.time))
         except _InvalidError as error:
             return decoded, HecProblem(error.text, error.code, number)
+        decoded.batch.append(
+            text,
+            source=metadata.source,
+            timestamp=timestamp,
+            host=envelope.host or default_host,
+            service=metadata.service,
+            attributes=metadata.attributes,
+        )
+        decoded.systems.append(metadata.system)
+        decoded.environments.append(metadata.environment)
+        decoded.formats.append(metadata.format)
     if broken is not None:
         return decoded, HecProblem("Invalid data format", 6, len(envelopes))
     return decoded, None
@@ -128,13 +161,13 @@ def _decode_envelope(text: str, value: Any) -> _Envelope:
         return _DECODER.decode(repaired)
 
 
-def _append(decoded: HecBatch, envelope: _Envelope, query: Mapping[str, str], agent: Agent) -> None:
+def _read_metadata(envelope: _Envelope, query: Mapping[str, str], agent: Agent) -> _Metadata:
     sourcetype = envelope.sourcetype or query.get("sourcetype", "")
     given_source = envelope.source or query.get("source", "")
     index = envelope.index or query.get("index", "")
     attributes: dict[str, Any] = {}
     declared = dict.fromkeys(_DECLARATIONS, "")
-    for name, value in (envelope.fields or {}).items():
+    for name, value in _fields_of(bytes(envelope.fields)).items():
         if isinstance(value, dict):
             raise _InvalidError("Error in handling indexed fields", 15)
         if name in declared and isinstance(value, str):
@@ -149,24 +182,33 @@ def _append(decoded: HecBatch, envelope: _Envelope, query: Mapping[str, str], ag
         attributes["splunk.index"] = index
     if agent.source and given_source:
         attributes["splunk.source"] = given_source
-    decoded.batch.append(
-        _text_of(envelope.event),
+    return _Metadata(
         source=agent.source or given_source or sourcetype or agent.name,
-        timestamp=0 if envelope.time is msgspec.UNSET else parse_time(bytes(envelope.time)),
-        host=envelope.host or query.get("host", ""),
         service=declared["service"],
         attributes=attributes or None,
+        system=declared["system"],
+        environment=declared["environment"],
+        format=declared_format(sourcetype),
     )
-    decoded.systems.append(declared["system"])
-    decoded.environments.append(declared["environment"])
-    decoded.formats.append(declared_format(sourcetype))
+
+
+def _fields_of(raw: bytes) -> dict[str, Any]:
+    if raw in _NO_FIELDS:
+        return {}
+    try:
+        return _decode_fields(raw)
+    except (msgspec.DecodeError, RecursionError):
+        raise _InvalidError("Invalid data format", 6) from None
 
 
 def _text_of(event: msgspec.Raw | msgspec.UnsetType) -> str:
     raw = b"null" if event is msgspec.UNSET else bytes(event)
-    if raw == b"null":
+    if raw[:1] == b'"':
+        text = _decode_text(raw)
+    elif raw == b"null":
         raise _InvalidError("Event field is required", 12)
-    text: str = msgspec.json.decode(raw) if raw[:1] == b'"' else raw.decode()
+    else:
+        text = raw.decode()
     if not text or text.isspace():
         raise _InvalidError("Event field cannot be blank", 13)
     return text
@@ -178,6 +220,10 @@ def parse_time(raw: bytes) -> int:
     Seconds by Splunk's definition; a magnitude that cannot be seconds is taken as milli-, micro- or nanoseconds,
     as other collectors do.
     """
+    head, _, tail = raw.strip(b'"').partition(b".")
+    if len(head) == 10 and head.isdigit() and len(tail) < 10 and (tail.isdigit() or not tail):
+        # As nearly every sender writes it.
+        return int(head + tail.ljust(9, b"0"))
     match = _TIME.fullmatch(raw)
     if match is None:
         try:
