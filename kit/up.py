@@ -24,7 +24,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from kit.engines import EngineFailed, Engines, run_engines
 from kit.migrate import migrate, migrating_targets
-from kit.targets import TARGETS
+from kit.targets import TARGETS, Target
 from kit.tree import TargetExited, Tree
 
 READY_SECONDS = 60.0
@@ -188,12 +188,17 @@ def _await_ready(tree: Tree, port_offset: int) -> None:
     while waiting:
         tree.check()
         for name, target in list(waiting.items()):
-            port = next(iter(target.ports.values())) + port_offset
-            if _answers_grpc(port) if "grpc" in target.ports else _answers_http(port):
+            if is_ready(target, port_offset):
                 del waiting[name]
         if waiting and time.monotonic() > deadline:
             raise StackFailed(f"{', '.join(waiting)} did not become ready in {READY_SECONDS:.0f} s; read {tree.log_path(next(iter(waiting)))}")
         time.sleep(0.05)
+
+
+def is_ready(target: Target, port_offset: int) -> bool:
+    """Says whether a target on this machine serves."""
+    port = next(iter(target.ports.values())) + port_offset
+    return _answers_grpc(port) if "grpc" in target.ports else _answers_http(port)
 
 
 def _answers_grpc(port: int) -> bool:
