@@ -63,13 +63,14 @@ async def build(settings: GatewaySettings) -> AsyncIterator[Application]:
         rates = Rates(settings.rate_limits, redis, metrics)
         endpoint = Endpoint(create_schema(), settings, services, Callers(identity.verifier, exchange), rates, metrics)
         readiness = health.Readiness(channels)
-        readiness.check()
+        readiness.check()  # begins to connect
         options = {
             "ws_max_size": settings.max_message_bytes,
             "timeout_keep_alive": CLOSE_IDLE_SECONDS,
             "forwarded_allow_ips": settings.trusted_proxies,
         }
-        yield Application(http=[HttpListener("http", create_web(settings, endpoint, readiness, metrics), options)])
+        web = create_web(settings, endpoint, readiness, metrics)
+        yield Application(http=[HttpListener("http", web, options)], ready=[readiness.ping])
 
 
 def create_web(settings: GatewaySettings, endpoint: Endpoint, readiness: health.Readiness, metrics: Metrics) -> Starlette:

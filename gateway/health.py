@@ -11,6 +11,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from gateway.metrics import Metrics
+from kit.errors import Unavailable
 
 ESSENTIAL = frozenset({"auth"})
 """Without auth nobody can sign in. Without the others the gateway still answers what does not need them."""
@@ -32,6 +33,12 @@ class Readiness:
         states = {name: channel.get_state(try_to_connect=True) is grpc.ChannelConnectivity.READY for name, channel in self._channels.items()}
         self._reached |= {name for name, connected in states.items() if connected}
         return states
+
+    async def ping(self) -> None:
+        """Raises Unavailable when the gateway cannot serve."""
+        states = self.check()
+        if not self.is_ready(states):
+            raise Unavailable(f"not connected to {', '.join(name for name, connected in states.items() if not connected)}")
 
     def is_ready(self, states: Mapping[str, bool]) -> bool:
         """Whether the gateway can serve, given which services are connected."""

@@ -21,13 +21,15 @@ from gateway.events import EventFilter, LogEvent, parse_event_id, read_line, to_
 from gateway.paging import After, Edge, PageInfo, Row, check_first, describe_page
 from gateway.projection import Splice, plan_projection, selects
 from gateway.scalars import BigInt, DateTime, Duration, described
-from kit.errors import InvalidArgument, NotFound, Unavailable
+from kit.errors import DeadlineExceeded, InvalidArgument, NotFound, Unavailable
 
 MAX_EVENTS = 1_000
 MAX_FACETS = 20
 MAX_VALUES = 100
 RECENT_EVENTS = 200
 """Events that ingest hands out when search is away."""
+SEARCH_SECONDS = 3.0
+"""How long search may take before the newest events are read from the store, while there is still time to do so."""
 DAY = 86_400_000_000_000
 
 FilterArgument = Annotated[EventFilter | None, strawberry.argument(description="Which events; all when left out.")]
@@ -203,10 +205,11 @@ class SearchQuery:
             projection=projection.fields if projection else (),
             with_total=selects(raw, "EventConnection", "totalCount"),
         )
+        replaceable = not wanted.query and not after and order is EventOrder.NEWEST_FIRST
         try:
-            response = await info.context.services.search.SearchEvents(request)
-        except Unavailable:
-            if wanted.query or after or order is EventOrder.OLDEST_FIRST:
+            response = await info.context.services.search.SearchEvents(request, timeout=SEARCH_SECONDS if replaceable else None)
+        except (Unavailable, DeadlineExceeded):
+            if not replaceable:
                 raise
             return await _read_recent(info.context, wanted, first)
         cursors = response.cursors

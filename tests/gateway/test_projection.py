@@ -33,7 +33,7 @@ class Search:
         self.lines = lines
         self.projected: list[bool] = []
 
-    async def SearchEvents(self, request: pb.SearchEventsRequest) -> pb.SearchEventsResponse:
+    async def SearchEvents(self, request: pb.SearchEventsRequest, timeout: float | None = None) -> pb.SearchEventsResponse:
         self.projected.append(bool(request.projection))
         response = pb.SearchEventsResponse(
             cursors=[f'c{number}"é\\' for number in range(len(self.lines))],
@@ -148,9 +148,9 @@ def test_the_total_is_counted_only_when_it_is_asked_for() -> None:
     seen: list[bool] = []
     original = Search.SearchEvents
 
-    async def remember(self: Search, request: pb.SearchEventsRequest) -> pb.SearchEventsResponse:
+    async def remember(self: Search, request: pb.SearchEventsRequest, timeout: float | None = None) -> pb.SearchEventsResponse:
         seen.append(request.with_total)
-        return await original(self, request)
+        return await original(self, request, timeout)
 
     with patch.object(Search, "SearchEvents", remember):
         answer("{events{edges{node{id}}}}", LINES)
@@ -159,7 +159,7 @@ def test_the_total_is_counted_only_when_it_is_asked_for() -> None:
 
 
 def test_a_service_that_projects_nothing_is_understood() -> None:
-    async def typed(self: Search, request: pb.SearchEventsRequest) -> pb.SearchEventsResponse:
+    async def typed(self: Search, request: pb.SearchEventsRequest, timeout: float | None = None) -> pb.SearchEventsResponse:
         return pb.SearchEventsResponse(events=[to_event(decode_line(line)) for line in self.lines], cursors=[str(number) for number in range(len(self.lines))])
 
     with patch.object(Search, "SearchEvents", typed):

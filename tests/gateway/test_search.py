@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 from time import time_ns
 
 import orjson
@@ -104,6 +105,18 @@ async def test_without_search_the_newest_events_come_from_the_store(gateway: Gat
     }
     [request] = gateway.peers.requests("RecentEvents")
     assert (request.limit, request.source, request.min_severity) == (200, "erp", 17)
+
+
+async def test_a_search_that_hangs_is_not_waited_for_to_the_end(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def hang(_: object) -> pb.SearchEventsResponse:
+        await asyncio.sleep(30)
+        return pb.SearchEventsResponse()
+
+    monkeypatch.setattr("gateway.search.SEARCH_SECONDS", 0.2)
+    gateway.peers.answers["SearchEvents"] = hang
+    gateway.peers.answers["RecentEvents"] = ingest_pb2.RecentEventsResponse(lines=[line(1)])
+    page = await gateway.run("{events{degraded edges{node{id}}}}")
+    assert page["events"] == {"degraded": True, "edges": [{"node": {"id": "1"}}]}
 
 
 @pytest.mark.parametrize("arguments", ['filter:{query:"timeout"}', 'after:"here"', "order:OLDEST_FIRST"])
