@@ -31,7 +31,7 @@ def batch_of(request: ExportLogsServiceRequest, agent: Agent) -> tuple[Batch, li
         for scope_logs in resource_logs.scope_logs:
             shared = {**resource, "otel.scope.name": scope_logs.scope.name} if scope_logs.scope.name else resource
             for record in scope_logs.log_records:
-                attributes = {**shared, **attributes_of(record.attributes)} if record.attributes else dict(shared)
+                attributes = {**shared, **attributes_of(record.attributes)}
                 if record.event_name:
                     attributes["event.name"] = record.event_name
                 batch.append(
@@ -52,7 +52,8 @@ def batch_of(request: ExportLogsServiceRequest, agent: Agent) -> tuple[Batch, li
 
 def attributes_of(pairs: Iterable[KeyValue]) -> dict[str, Any]:
     """Returns attributes as a JSON-compatible object."""
-    return {pair.key: _value_of(pair.value, 0) for pair in pairs}
+    # Nearly every value is a text: read as one first, it needs no look at what it is.
+    return {pair.key: pair.value.string_value or _value_of(pair.value, 0) for pair in pairs}
 
 
 def _value_of(value: AnyValue, depth: int) -> Any:
@@ -69,8 +70,9 @@ def _value_of(value: AnyValue, depth: int) -> Any:
 
 
 def _text_of(body: AnyValue) -> str:
-    if body.WhichOneof("value") == "string_value":
-        return body.string_value
+    text = body.string_value
+    if text or body.WhichOneof("value") == "string_value":
+        return text
     content = _value_of(body, 0)
     return "" if content is None else orjson.dumps(content).decode()
 
@@ -85,4 +87,4 @@ def _take_text(resource: dict[str, Any], name: str) -> str:
 
 def _hex_id(raw: bytes, length: int) -> str:
     """Returns an id in hexadecimal; one of the wrong length or all zero is none (W3C Trace Context)."""
-    return raw.hex() if len(raw) == length and any(raw) else ""
+    return raw.hex() if raw and len(raw) == length and any(raw) else ""
