@@ -23,7 +23,7 @@ class SearchSettings(Settings):
     """Writer threads per day."""
     index_open_writers: Annotated[int, Field(ge=1, le=64)] = 4
     """Days that can be written to at once."""
-    index_open_days: Annotated[int, Field(ge=1, le=10_000)] = 64
+    index_open_days: Annotated[int, Field(ge=1, le=10_000)] = 1_024
     """Days that are kept open for reading."""
     query_threads: Annotated[int, Field(ge=1, le=64)] = 4
     """Queries that run at once."""
