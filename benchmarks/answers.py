@@ -97,7 +97,18 @@ def _measure_throughput(session: Session, name: str, body: bytes) -> ThroughputR
     path = session.folder / "question.bodies"
     write_bodies(path, [(1, body)])
     gateway = session.gateway
-    job = Job("http", gateway.host, gateway.port, gateway.path, gateway.headers, str(path), THROUGHPUT_CONNECTIONS, THROUGHPUT_SECONDS, repeat=True)
+    job = Job(
+        protocol="http",
+        host=gateway.host,
+        port=gateway.port,
+        path=gateway.path,
+        headers=gateway.headers,
+        bodies=str(path),
+        outcome=str(path.with_suffix(".json")),
+        connections=THROUGHPUT_CONNECTIONS,
+        seconds=THROUGHPUT_SECONDS,
+        repeat=True,
+    )
     before = session.processes.cpu_seconds()
     outcome = run_clients([job], session.folder)
     used = subtract(session.processes.cpu_seconds(), before)

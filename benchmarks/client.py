@@ -1,6 +1,6 @@
 """A client process: sends encoded bodies over a few connections and measures the replies. Run as `python -m benchmarks.client JOB`.
 
-It says `ready` when its connections are open, starts when it reads a line, then prints its progress and, last, its outcome.
+It says `ready` when its connections are open, starts when it reads a line, prints its progress, and leaves its outcome in a file.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ RETRY_SECONDS = 0.05
 PROGRESS_SECONDS = 0.2
 _GRPC_BUSY = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.RESOURCE_EXHAUSTED)
 _HTTP_BUSY = (429, 503)
+BUSY = -1
 
 
 class Job(msgspec.Struct):
@@ -38,6 +39,8 @@ class Job(msgspec.Struct):
     headers: dict[str, str]
     bodies: str
     """A file of benchmarks.bodies."""
+    outcome: str
+    """The file that the outcome goes to."""
     connections: int
     seconds: float
     """The client gives up after so long; with `repeat`, it sends for so long."""
@@ -55,7 +58,9 @@ class Outcome(msgspec.Struct):
     """The same moment, nanoseconds since 1970."""
     requests: int = 0
     events: int = 0
-    """Events in acknowledged requests."""
+    """Events that were taken."""
+    duplicates: int = 0
+    """Events of requests that were taken for one that is sent again: equal records without a time of their own."""
     retries: int = 0
     failures: dict[str, int] = {}
     """Number of requests refused for good, by status."""
@@ -79,8 +84,8 @@ class Connection(Protocol):
     async def open(self) -> None:
         """Connects."""
 
-    async def send(self, body: bytes) -> bool:
-        """Returns whether the request was acknowledged; False: busy, send it again. Raises Refused."""
+    async def send(self, events: int, body: bytes) -> int:
+        """Returns how many events were taken; BUSY: send it again. Raises Refused."""
 
     async def close(self) -> None:
         """Disconnects."""
@@ -98,20 +103,19 @@ class HttpConnection:
         """Connects."""
         self._reader, self._writer = await asyncio.open_connection(self._job.host, self._job.port)
 
-    async def send(self, body: bytes) -> bool:
+    async def send(self, events: int, body: bytes) -> int:
         """Sends a request and reads the whole reply."""
         self._writer.write(self._head % len(body) + body)
         await self._writer.drain()
         head = await self._reader.readuntil(b"\r\n\r\n")
         status, lowered = int(head[9:12]), head.lower()
-        start = lowered.index(b"content-length:") + 15
-        content = await self._reader.readexactly(int(lowered[start : lowered.index(b"\r\n", start)]))
+        content = await self._reader.readexactly(_read_number(lowered, b"\r\ncontent-length:", 0))
         if status in _HTTP_BUSY:
-            return False
+            return BUSY
         # An error of GraphQL has status 200, and no row of the corpus contains this.
         if status != 200 or content.startswith(b'{"errors"') or content.startswith(b'{"data":null'):
             raise Refused(str(status), content[:300].decode("utf-8", "replace"))
-        return True
+        return _read_number(lowered, b"\r\nelis-accepted:", events)
 
     async def close(self) -> None:
         """Disconnects."""
@@ -131,15 +135,15 @@ class GrpcConnection:
         """Connects."""
         await self._channel.channel_ready()
 
-    async def send(self, body: bytes) -> bool:
+    async def send(self, events: int, body: bytes) -> int:
         """Makes a call."""
         try:
             await self._call(body, metadata=self._metadata, timeout=REQUEST_SECONDS)
         except grpc.aio.AioRpcError as error:
             if error.code() in _GRPC_BUSY:
-                return False
+                return BUSY
             raise Refused(error.code().name, error.details() or "") from None
-        return True
+        return events
 
     async def close(self) -> None:
         """Disconnects."""
@@ -173,7 +177,7 @@ async def _send_all(connection: Connection, queue: Iterator[Body], deadline: flo
         if started > deadline:
             return
         try:
-            while not await connection.send(body):
+            while (taken := await connection.send(events, body)) == BUSY:
                 outcome.retries += 1
                 await asyncio.sleep(RETRY_SECONDS)
                 if monotonic() > deadline:
@@ -184,13 +188,20 @@ async def _send_all(connection: Connection, queue: Iterator[Body], deadline: flo
             continue
         outcome.latencies.append(monotonic() - started)
         outcome.requests += 1
-        outcome.events += events
+        outcome.events += taken
+        outcome.duplicates += events - taken
 
 
 async def _report(outcome: Outcome) -> None:
     while True:
         await asyncio.sleep(PROGRESS_SECONDS)
         print(outcome.events, flush=True)
+
+
+def _read_number(head: bytes, name: bytes, default: int) -> int:
+    """Returns the number that a header in lower case holds."""
+    start = head.find(name)
+    return default if start < 0 else int(head[start + len(name) : head.index(b"\r\n", start + 2)])
 
 
 def _cpu_seconds() -> float:
@@ -202,7 +213,7 @@ def main() -> None:
     """Runs the job in the file that is named."""
     job = msgspec.json.decode(Path(sys.argv[1]).read_bytes(), type=Job)
     outcome = uvloop.run(run_job(job))
-    print(msgspec.json.encode(outcome).decode(), flush=True)
+    Path(job.outcome).write_bytes(msgspec.json.encode(outcome))
 
 
 if __name__ == "__main__":

@@ -58,6 +58,7 @@ class LoadResult:
     name: str
     protocol: str
     events: int
+    duplicates: int
     requests: int
     events_per_request: tuple[int, int]
     connections: int
@@ -109,6 +110,7 @@ def measure_load(session: Session, load: Load, seed: int) -> LoadResult:
         name=load.name,
         protocol=load.protocol,
         events=outcome.events,
+        duplicates=outcome.duplicates,
         requests=outcome.requests,
         events_per_request=load.events_per_request,
         connections=load.connections,
@@ -135,7 +137,8 @@ def _make_jobs(session: Session, load: Load, seed: int) -> tuple[list[Job], int,
     for number in range(CLIENTS):
         path = session.folder / f"{load.name}-{number}.bodies"
         write_bodies(path, bodies[number::CLIENTS])
-        jobs.append(Job(**target, bodies=str(path), connections=load.connections // CLIENTS, seconds=LOAD_SECONDS))
+        connections = load.connections // CLIENTS
+        jobs.append(Job(**target, bodies=str(path), outcome=str(path.with_suffix(".json")), connections=connections, seconds=LOAD_SECONDS))
     return jobs, sum(events for events, _ in bodies), sum(len(body) for _, body in bodies)
 
 

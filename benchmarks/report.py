@@ -54,7 +54,7 @@ class Report:
             self._row(table, text, (f"{rate[name]:,.0f}" for rate in rates))
         self._row(table, "acknowledged after, p50 / p99 ms", (f"{load.latency.p50:,.1f} / {load.latency.p99:,.1f}" for load in loads))
         self._row(table, "seconds until searchable / in statistics", (f"{load.seconds_searchable:.1f} / {load.seconds_rolled_up:.1f}" for load in loads))
-        self._row(table, "busy replies", (f"{load.retries}" for load in loads))
+        self._row(table, "busy replies / equal requests", (f"{load.retries} / {load.duplicates}" for load in loads))
         self._console.print(table)
 
         names = list(loads[0].cpu_seconds_by_process)
