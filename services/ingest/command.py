@@ -48,8 +48,8 @@ def ingest(
         if system and system not in SYSTEMS:
             raise InvalidArgument(f"there is no system {system!r}; choose one of {', '.join(sorted(SYSTEMS))}")
         declaration = Declaration(source, host, system, service, environment)
-        receiver = read_credentials(credentials)
         opened, problems = _open_files(files, format_name)
+        receiver = read_credentials(credentials)
         shipments = asyncio.run(_ship(opened, declaration, receiver))
     except ElisError as error:
         complain(error.message)
