@@ -127,7 +127,7 @@ async def test_people_move_an_incident_through_its_states(stage: Stage) -> None:
         with pytest.raises(NotFound):
             await correlate.GetIncident(pb.GetIncidentRequest(id=str(uuid4())))
         with pytest.raises(InvalidArgument):
-            await correlate.GetIncident(pb.GetIncidentRequest(id="42"))
+            await correlate.GetIncident(pb.GetIncidentRequest(id="no number"))
 
 
 async def test_a_resolved_incident_absorbs_nothing(stage: Stage) -> None:
