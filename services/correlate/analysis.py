@@ -91,9 +91,10 @@ class Analyst:
     def mask_findings(self) -> None:
         """Keeps what is known to be unusual out of the baseline, after the history was read back."""
         for finding in (*self.findings.current(), *self.cases.findings()):
-            tracks = finding.tracks or self.history.tracks_of(finding.system, finding.source, finding.service, finding.template)
-            finding.tracks.update(tracks)
-            self.history.mask(tracks, finding.first, finding.last)
+            if not finding.tracks:
+                least, most = finding.severities
+                finding.tracks = self.history.tracks_of(finding.node, finding.template, least, most)
+            self.history.mask(finding.tracks, finding.first, finding.last)
 
     async def judge(self, minutes: Iterable[int]) -> Round:
         """Judges minutes in order of time and assembles what was found in them."""

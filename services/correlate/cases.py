@@ -107,13 +107,13 @@ class CaseBook:
             if case is not None and (case.joined or case.merged or any(finding in changed for finding in group)):
                 touched[case.id] = case
         for case in touched.values():
-            case.causes = self._rank(case, confidence)
+            case.causes = self._rank(case)
         return list(touched.values()), links
 
     def add(self, case: Case, findings: Sequence[Finding]) -> None:
         """Puts findings into a case without asking for links, and ranks its causes anew."""
         self._move(case, findings)
-        case.causes = self._rank(case, combine(list(self.links.values())))
+        case.causes = self._rank(case)
 
     def forget(self, minute: int) -> None:
         """Drops findings that can no longer become part of an incident, and links that lead to nothing."""
@@ -163,10 +163,10 @@ class CaseBook:
             case.findings.append(finding)
             case.joined.append(finding)
 
-    def _rank(self, case: Case, confidence: dict[tuple[UUID, UUID], float]) -> list[Cause]:
+    def _rank(self, case: Case) -> list[Cause]:
         begun = case.started - 2 * MINUTE_NS
         groups = [group for group in self._samples.groups.values() if len(group) > 1 and min(group.values()) >= begun]
-        return rank_causes(case.findings, confidence, groups, self._topology)
+        return rank_causes(case.findings, list(self.links.values()), groups, self._topology)
 
 
 def is_serious(findings: Sequence[Finding]) -> bool:

@@ -4,7 +4,7 @@ Each node with findings is a candidate. Its score has three parts, each 0 to 1:
 
 - onset: exp(-d / 45 s), d being how much later than the first of all candidates it began, by its own strongest findings
   or by those of a candidate that plainly suffers from it;
-- upstream: where a walk ends that starts at every candidate and goes on to whatever explains that candidate's trouble
+- upstream: how many of the walks end at it that start at every other candidate and go on to whatever explains its trouble
   (an absorbing Markov chain, in the manner of MonitorRank, Kim et al., SIGMETRICS 2013, and MicroRank, Yu et al., WWW 2021);
 - strength: how unlikely its findings are, taken together, new errors counting more than changes of volume.
 
@@ -16,13 +16,13 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import exp
-from uuid import UUID
 
 import numpy as np
 
 from services.correlate.findings import Finding
+from services.correlate.links import Link, combine
 from services.correlate.topology import Node, Topology
 
 Matrix = np.ndarray[tuple[int, int], np.dtype[np.float64]]
@@ -32,7 +32,13 @@ MAX_EVIDENCE = 8
 ONSET_SCALE_NS = 45e9
 LEAD_SCALE_NS = 5e9
 LAG_SCALE_NS = 600e9
+TIME_ONLY = 0.3
+"""What a link by time alone counts when causes are ranked."""
 BLAME_SCALE_NS = 120e9
+LEADING = 0.35
+"""Share of the others' trouble that must lead to a node before upstream is a whole argument: else it would be made of noise."""
+FAINT = 0.1
+"""An explanation that is no better than this moves nothing."""
 PLAIN = 0.5
 """From here on an explanation is plain enough to count the explained trouble as the first sign of the other's."""
 SELF = 0.4
@@ -62,18 +68,17 @@ class Cause:
 
     @property
     def evidence(self) -> list[int]:
-        """Ids of the events to show: the first of each finding, in order of how telling it is, then the next ones."""
-        chosen: dict[int, None] = {}
-        for place in range(3):
-            for finding in self.findings:
-                if place < len(finding.evidence):
-                    chosen[finding.evidence[place]] = None
+        """Ids of the events to show: the most telling one, what may have set it off, then the first ones of each finding.
+
+        The events of a change of volume are ordinary ones; they are shown only when there is nothing else.
+        """
+        telling = [finding for finding in self.findings if finding.template is not None or finding.is_error] or list(self.findings)
+        ordered = [telling[0], *(finding for finding in telling if finding.herald), *telling[1:]]
+        chosen = dict.fromkeys(finding.evidence[place] for place in range(3) for finding in ordered if place < len(finding.evidence))
         return list(chosen)[:MAX_EVIDENCE]
 
 
-def rank_causes(
-    findings: Sequence[Finding], confidence: Mapping[tuple[UUID, UUID], float], groups: Sequence[Mapping[Node, int]], topology: Topology
-) -> list[Cause]:
+def rank_causes(findings: Sequence[Finding], links: Sequence[Link], groups: Sequence[Mapping[Node, int]], topology: Topology) -> list[Cause]:
     """Returns the candidates of an incident, best first. `groups` are transactions with the time of first trouble per node."""
     by_node: dict[Node, list[Finding]] = defaultdict(list)
     for finding in findings:
@@ -84,7 +89,8 @@ def rank_causes(
     beginnings = {node: _begin_of(by_node[node]) for node in nodes}
     started = {node: beginnings[node].onset for node in nodes}
     strength = {node: _strength_of(by_node[node]) for node in nodes}
-    explained = _explain(nodes, by_node, beginnings, confidence, groups, topology)
+    linked = _link_nodes(by_node, links)
+    explained = _explain(nodes, by_node, beginnings, linked, groups, topology)
     upstream = _walk(nodes, explained, strength)
     signs = _first_signs(nodes, explained, started)
     earliest = min(signs.values())
@@ -116,9 +122,9 @@ def describe(findings: Sequence[Finding]) -> str:
 
 
 def _how_telling(finding: Finding) -> tuple[float, int]:
-    """Sorts findings of a node: errors of one text before rates and volumes, likelier ones last, earlier ones first."""
+    """Sorts findings of a node: errors of one text before rates and volumes, sure ones before others, of like ones the earlier."""
     kind = 0.0 if finding.template is not None and finding.is_error else 0.15 if finding.template is not None else 0.4
-    return kind - finding.score, finding.onset
+    return kind - round(finding.score, 1), finding.onset
 
 
 def _begin_of(findings: Sequence[Finding]) -> Finding:
@@ -126,6 +132,18 @@ def _begin_of(findings: Sequence[Finding]) -> Finding:
     solid = [finding for finding in findings if finding.score >= SOLID or finding.herald]
     told = [finding for finding in solid if finding.template is not None]
     return min(told or solid or findings, key=lambda finding: finding.onset)
+
+
+def _link_nodes(by_node: Mapping[Node, Sequence[Finding]], links: Sequence[Link]) -> dict[tuple[Node, Node], float]:
+    """Returns how surely nodes are linked, both ways. That two things began together is little reason to put one down to the other."""
+    owner = {finding.id: node for node, findings in by_node.items() for finding in findings}
+    weighed = [link if link.rule != "time" else replace(link, confidence=TIME_ONLY * link.confidence) for link in links]
+    linked: dict[tuple[Node, Node], float] = defaultdict(float)
+    for (first, second), sure in combine(weighed).items():
+        one, other = owner.get(first), owner.get(second)
+        if one is not None and other is not None and one != other:
+            linked[one, other] = linked[other, one] = max(linked[one, other], sure)
+    return linked
 
 
 def _first_signs(nodes: Sequence[Node], explained: Matrix, started: Mapping[Node, int]) -> dict[Node, int]:
@@ -147,7 +165,7 @@ def _explain(
     nodes: Sequence[Node],
     by_node: Mapping[Node, Sequence[Finding]],
     beginnings: Mapping[Node, Finding],
-    confidence: Mapping[tuple[UUID, UUID], float],
+    linked: Mapping[tuple[Node, Node], float],
     groups: Sequence[Mapping[Node, int]],
     topology: Topology,
 ) -> Matrix:
@@ -155,12 +173,6 @@ def _explain(
     place = {node: number for number, node in enumerate(nodes)}
     started = {node: beginnings[node].onset for node in nodes}
     exact = {node: beginnings[node].exact for node in nodes}
-    owner = {finding.id: finding.node for node in nodes for finding in by_node[node]}
-    linked: dict[tuple[Node, Node], float] = defaultdict(float)
-    for (first, second), sure in confidence.items():
-        if first in owner and second in owner and owner[first] != owner[second]:
-            for pair in ((owner[first], owner[second]), (owner[second], owner[first])):
-                linked[pair] = max(linked[pair], sure)
     before = _count_firsts(groups, place)
     blame = np.array([[_blame(by_node[node], node, other, topology) for other in nodes] for node in nodes])
     explained = np.zeros((len(nodes), len(nodes)))
@@ -175,20 +187,19 @@ def _explain(
             reasons = [
                 blamed * exp(min(0.0, lead) / BLAME_SCALE_NS),
                 0.8 * _precedence(before, place[other], place[node]) * (1.0 - blames),
-                0.7 * linked[node, other] * (1 - exp(-lead / scale)) * exp(-lead / LAG_SCALE_NS) * (1.0 - blames) if lead > 0 else 0.0,
+                0.7 * linked.get((node, other), 0.0) * (1 - exp(-lead / scale)) * exp(-lead / LAG_SCALE_NS) * (1.0 - blames) if lead > 0 else 0.0,
             ]
             explained[place[node], place[other]] = 1.0 - float(np.prod([1.0 - reason for reason in reasons]))
     # Two nodes that explain each other explain nothing: only the difference counts.
-    return np.maximum(0.0, explained - explained.T)
+    return np.maximum(0.0, explained - explained.T - FAINT)
 
 
 def _blame(findings: Sequence[Finding], node: Node, other: Node, topology: Topology) -> float:
     """Returns how much speaks for a node having its trouble from another: its failing messages name it, or it is known to need it."""
     if node == other:
         return 0.0
-    sampled = sum(finding.sampled for finding in findings) or 1
-    named = sum(finding.needs.get(other, 0) for finding in findings)
-    return 1.0 - (1.0 - 0.8 * min(1.0, 2 * named / sampled)) * (1.0 - 0.6 * topology.need(node, other)[0])
+    named = max((finding.score * min(1.0, 2 * finding.needs.get(other, 0) / finding.sampled) for finding in findings if finding.sampled), default=0.0)
+    return 1.0 - (1.0 - 0.85 * named) * (1.0 - 0.6 * topology.need(node, other)[0])
 
 
 def _count_firsts(groups: Sequence[Mapping[Node, int]], place: Mapping[Node, int]) -> Matrix:
@@ -211,11 +222,12 @@ def _precedence(before: Matrix, one: int, other: int) -> float:
 
 
 def _walk(nodes: Sequence[Node], explained: Matrix, strength: Mapping[Node, float]) -> dict[Node, float]:
-    """Returns the share of walks that end at each node, relative to the largest."""
+    """Returns how much of the others' trouble leads to each node and no further, relative to the largest (at least LEADING)."""
     out = explained.sum(axis=1)
     stay = SELF / (SELF + out)
     moves = explained / (SELF + out)[:, None]
-    start = np.array([strength[node] for node in nodes]) + 1e-6
-    visits = np.linalg.solve((np.eye(len(nodes)) - moves).T, start / start.sum())
-    ends = visits * stay
-    return {node: float(ends[number] / ends.max()) for number, node in enumerate(nodes)}
+    ends = np.linalg.inv(np.eye(len(nodes)) - moves) * stay[None, :]
+    weight = np.array([strength[node] for node in nodes]) + 1e-6
+    from_others = weight @ ends - weight * np.diag(ends)
+    share = (from_others / (weight.sum() - weight) if len(nodes) > 1 else np.ones(1)) * np.diag(ends)
+    return {node: float(share[number] / max(share.max(), LEADING)) for number, node in enumerate(nodes)}

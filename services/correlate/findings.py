@@ -78,6 +78,15 @@ class Finding:
         return self.severity >= ERROR
 
     @property
+    def severities(self) -> tuple[int, int]:
+        """Least and greatest severity of the events that it is about."""
+        if self.severity >= ERROR:
+            return ERROR, 24
+        if self.severity >= WARNING:
+            return WARNING, ERROR - 1
+        return 0, 24 if self.template is None else WARNING - 1
+
+    @property
     def subject(self) -> Subject:
         """What makes two observations the same finding."""
         return subject_of(self)

@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from services.correlate.baselines import Floats
 
 _GROWTH = 1024
-_ERROR = 17
 EVENT_MINUTES = 90
 """Minutes for which ids of first events are kept."""
 MASK_MINUTES = 90
@@ -171,15 +170,12 @@ class History:
         rows = {self._rows[track]: track for track in tracks if track in self._rows}
         return [(minute, rows[row], event) for minute in range(first, last + 1) for row, event in sorted(self._events.get(minute, ())) if row in rows]
 
-    def tracks_of(self, system: str, source: str, service: str, template: int | None) -> set[Track]:
-        """Returns the tracks of a template (None: of every template with errors) in a service."""
+    def tracks_of(self, node: tuple[str, str], template: int | None, least: int, most: int) -> set[Track]:
+        """Returns the tracks of a node with severities in a range, of one template or (None) of all."""
         return {
             track
             for track in self._rows
-            if track.system == system
-            and (not source or track.source == source)
-            and service == (track.service or track.source)
-            and (track.template == template if template is not None else track.severity >= _ERROR)
+            if (track.system, track.service or track.source) == node and least <= track.severity <= most and template in (None, track.template)
         }
 
     def debuts(self, system: str, service: str, first: int, last: int) -> list[Track]:

@@ -22,10 +22,8 @@ from dataclasses import dataclass
 VARIABLE = "<*>"
 MAX_PIECES = 160
 """Longer texts are not compared: they are documents, not lines."""
-LEAST_WORDS = 3
-"""Shorter texts hold too little to tell a variable from another event."""
-LEAST_FRAME = 4
-"""Words around a variable that must be equal before it may stretch."""
+LEAST_FRAME = 3
+"""Constant words around a place without which it is the event that varies and not a part of it: `<*> startup succeeded`."""
 VALUES_TYPED = 2
 VALUES_WITH_DIGITS = 3
 VALUES_PLAIN = 5
@@ -116,7 +114,7 @@ class Miner:
         """Takes texts in that have several words where a template has its one variable."""
         frames: dict[tuple[Words, Words], int] = {}
         for founder, group in self._groups.items():
-            if group.pieces.count(VARIABLE) == 1 and _count_words(group.pieces) > LEAST_FRAME:
+            if group.pieces.count(VARIABLE) == 1 and _count_constants(group.pieces) > LEAST_FRAME:
                 place = group.pieces.index(VARIABLE)
                 frames[group.pieces[:place], group.pieces[place + 1 :]] = founder
         lengths = {(len(before), len(behind)) for before, behind in frames}
@@ -159,13 +157,18 @@ def is_variable(values: set[str]) -> bool:
 
 def _places(pieces: Words) -> list[int]:
     """Returns the places of a text that may turn out to be variables."""
-    if len(pieces) > MAX_PIECES or _count_words(pieces) < LEAST_WORDS:
+    if len(pieces) > MAX_PIECES:
         return []
-    return [place for place, piece in enumerate(pieces) if not _SEPARATOR.fullmatch(piece)]
+    constants = _count_constants(pieces)
+    return [place for place, piece in enumerate(pieces) if not _SEPARATOR.fullmatch(piece) and constants - (not _is_wildcard(piece)) >= LEAST_FRAME]
 
 
-def _count_words(pieces: Words) -> int:
-    return sum(1 for piece in pieces if not _SEPARATOR.fullmatch(piece))
+def _count_constants(pieces: Words) -> int:
+    return sum(1 for piece in pieces if not _SEPARATOR.fullmatch(piece) and not _is_wildcard(piece))
+
+
+def _is_wildcard(piece: str) -> bool:
+    return piece.startswith("<") and piece.endswith(">")
 
 
 def _follow(moved: dict[int, int], founder: int) -> int:

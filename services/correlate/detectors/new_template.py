@@ -87,7 +87,8 @@ class NewTemplate:
 
     def _describe(self, scene: Scene, row: int, window: int, observed: float, surprise: float, baseline: Baseline) -> Observation:
         track = scene.tracks[row]
-        first = max(scene.minute - window - LOOK_BACK, int(scene.first_seen[row]))
+        seen = np.flatnonzero(scene.counts[row, -window - LOOK_BACK :])
+        first = scene.minute - min(window + LOOK_BACK, scene.length) + 1 + int(seen[0])
         level = "error" if track.severity >= ERROR else "warning" if track.severity >= WARNING else "message"
         return Observation(
             detector=self.name,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from datetime import UTC, datetime
 from itertools import count
 from pathlib import Path
@@ -43,6 +44,10 @@ class Intake:
         self._folder = SapFolder(folder)
         self._numbers = count(1)
 
+    def close(self) -> None:
+        """Closes the files of the SAP hosts."""
+        self._folder.close()
+
     def take(self, events: Sequence[SimulatedEvent]) -> Iterator[pb.Block]:
         """Yields the blocks of a batch of events: one for each channel that has any."""
         hec = [encode_event(event, event.payload) for event in events if isinstance(event.payload, HecPayload)]
@@ -80,8 +85,7 @@ class Intake:
 
 def tell(plan: Plan, batch_seconds: int = 5) -> Iterator[pb.Block]:
     """Yields the blocks of a story, a batch of events every so many seconds of event time."""
-    with tempfile.TemporaryDirectory() as folder:
-        intake = Intake(Path(folder))
+    with tempfile.TemporaryDirectory() as folder, closing(Intake(Path(folder))) as intake:
         batch: list[SimulatedEvent] = []
         until = plan.start_ns + batch_seconds * 1_000_000_000
         for event in generate(plan):

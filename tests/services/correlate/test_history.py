@@ -1,0 +1,52 @@
+"""The recent past in memory holds the same whatever the order in which minutes come."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.correlate.history import Counted, History, Track
+
+ONE = Track("sap", "trace", "abap", 1, 9)
+TWO = Track("sap", "trace", "abap", 2, 9)
+
+
+@given(st.permutations(range(12)))
+def test_the_order_of_minutes_does_not_matter(order: list[int]) -> None:
+    history = History(10)
+    for minute in order:
+        history.put(minute, [Counted(ONE, minute + 1, minute)])
+    assert [history.count([ONE], minute, minute) for minute in range(2, 12)] == list(range(3, 13))
+    assert history.count([ONE], 0, 1) == 0
+    assert history.newest == 11
+
+
+def test_putting_a_minute_again_replaces_it_and_says_whether_it_changed() -> None:
+    history = History(10)
+    assert history.put(5, [Counted(ONE, 3, 7)])
+    assert not history.put(5, [Counted(ONE, 3, 7)])
+    assert history.put(5, [Counted(ONE, 4, 7), Counted(TWO, 1, 8)])
+    assert history.count([ONE, TWO], 5, 5) == 5
+    assert history.events_of([TWO], 0, 9) == [(5, TWO, 8)]
+    assert history.first_events(5) == [7, 8]
+
+
+def test_merged_templates_add_up() -> None:
+    history = History(10)
+    history.put(4, [Counted(ONE, 3, 7)])
+    history.put(5, [Counted(ONE, 3, 8), Counted(TWO, 2, 9)])
+    history.merge_templates({2: 1})
+    assert history.count([ONE], 4, 5) == 8
+    assert history.count([TWO], 4, 5) == 0
+    assert [event for _, _, event in history.events_of([ONE], 4, 5)] == [7, 8, 9]
+    history.put(6, [Counted(ONE, 1, 10)])
+    assert history.scene(6).counts.sum() == 9
+
+
+def test_a_template_is_as_old_as_its_oldest_part() -> None:
+    history = History(10)
+    history.put(5, [Counted(ONE, 1, 1)])
+    history.put(6, [Counted(TWO, 1, 2)])
+    assert history.debuts("sap", "abap", 6, 6) == [TWO]
+    history.learn_first_seen({2: -500})
+    assert history.debuts("sap", "abap", 6, 6) == []
