@@ -97,7 +97,7 @@ def create_web(settings: GatewaySettings, endpoint: Endpoint, readiness: health.
         routes=routes,
         middleware=middleware,
         exception_handlers={Exception: answer_failure},
-        max_body_size=settings.max_body_bytes,
+        max_body_size=settings.max_query_bytes,
     )
 
 

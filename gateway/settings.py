@@ -52,7 +52,7 @@ class GatewaySettings(Settings):
     """Whether / serves GraphiQL."""
     introspection: bool = True
     """Whether signed-in callers may read the schema. Anonymous callers never may."""
-    max_body_bytes: Annotated[int, Field(ge=1_000, le=64_000_000)] = 1_000_000
+    max_query_bytes: Annotated[int, Field(ge=1_000, le=64_000_000)] = 1_000_000
     """Largest body of a request; a larger one gets status 413."""
     max_message_bytes: Annotated[int, Field(ge=1_000, le=16_000_000)] = 131_072
     """Largest message on a WebSocket."""
