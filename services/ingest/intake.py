@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from typing import TypeVar
 
 from kit.errors import Unavailable
 from services.ingest.batch import Batch
 from services.ingest.committer import Committer, Outcome, Submission
 from services.ingest.digests import digest_request
-from services.ingest.pipeline import Pipeline
+from services.ingest.pipeline import Pipeline, Prepared
 from services.ingest.rejections import Rejection
 from services.ingest.settings import IngestSettings
 from services.ingest.sources import SourceBook
@@ -20,11 +21,15 @@ from services.ingest.tokens import Agent
 
 INLINE_RECORDS = 64
 """A batch up to this size is prepared on the event loop: handing it to the worker would cost more."""
+INLINE_BYTES = 32 * 1024
+"""The same for a body that is decoded."""
 RETRY_AFTER_SECONDS = 1.0
+
+ResultT = TypeVar("ResultT")
 
 
 class Intake:
-    """Bounds what is in work, prepares batches in one worker thread and has them committed."""
+    """Bounds what is in work, decodes and prepares batches in one worker thread and has them committed."""
 
     def __init__(self, settings: IngestSettings, sources: SourceBook, pipeline: Pipeline, committer: Committer) -> None:
         self._settings = settings
@@ -44,6 +49,10 @@ class Intake:
             yield
         finally:
             self._pending_bytes -= size
+
+    async def decode(self, size: int, function: Callable[[], ResultT]) -> ResultT:
+        """Returns what a function makes of a body of `size` bytes. Other senders are served while a large one is decoded."""
+        return await self._work(function, inline=size <= INLINE_BYTES)
 
     async def take(
         self,
@@ -67,7 +76,6 @@ class Intake:
             return Outcome(0, 0, 0)
         timed = bool(idempotency_key) or all(batch.timestamp)
         lifetime = self._settings.digest_lifetime if timed else self._settings.untimed_digest_lifetime
-        digest = digest_request(agent.id, batch, rejections, idempotency_key)
         for row, name in enumerate(batch.source):
             system, environment = systems[row] if systems else "", environments[row] if environments else ""
             if row == 0 or name != batch.source[row - 1] or system or environment:
@@ -75,10 +83,14 @@ class Intake:
         for rejection in rejections:
             self._sources.register(rejection.source, system="", default_system=default_system)
         observed_at = time.time_ns()
-        if len(batch) <= INLINE_RECORDS:
-            prepared = self._pipeline.prepare(batch, observed_at=observed_at, formats=formats)
-        else:
-            loop = asyncio.get_running_loop()
-            prepared = await loop.run_in_executor(self._worker, lambda: self._pipeline.prepare(batch, observed_at=observed_at, formats=formats))
+
+        def prepare() -> tuple[bytes, Prepared]:
+            digest = digest_request(agent.id, batch, rejections, idempotency_key)  # of what was sent: preparing changes the batch
+            return digest, self._pipeline.prepare(batch, observed_at=observed_at, formats=formats)
+
+        digest, prepared = await self._work(prepare, inline=len(batch) <= INLINE_RECORDS)
         prepared.rejections.extend(rejections)
         return await self._committer.commit(Submission(digest, lifetime, prepared, sender))
+
+    async def _work(self, function: Callable[[], ResultT], *, inline: bool) -> ResultT:
+        return function() if inline else await asyncio.get_running_loop().run_in_executor(self._worker, function)

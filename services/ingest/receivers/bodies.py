@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import zlib
 
 from starlette.requests import Request
@@ -9,6 +10,7 @@ from starlette.requests import Request
 from kit.errors import InvalidArgument
 
 _GZIP = zlib.MAX_WBITS | 16
+_INLINE_BYTES = 16 * 1024
 
 
 class BodyTooLarge(InvalidArgument):
@@ -39,7 +41,10 @@ async def read_body(request: Request, limit: int) -> bytes:
             raise BodyTooLarge(f"the body has more than {limit} bytes")
         parts.append(part)
     body = b"".join(parts)
-    return decompress_gzip(body, limit) if encoding in ("gzip", "x-gzip") else body
+    if encoding not in ("gzip", "x-gzip"):
+        return body
+    # zlib lets other threads run meanwhile.
+    return decompress_gzip(body, limit) if size < _INLINE_BYTES else await asyncio.to_thread(decompress_gzip, body, limit)
 
 
 def decompress_gzip(body: bytes, limit: int) -> bytes:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import binascii
 import re
 from base64 import b64decode
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -135,25 +136,16 @@ class HecReceiver:
             return SERVER_ERROR.response()
 
     async def _store_events(self, request: Request, agent: Agent, body: bytes) -> Response:
-        decoded, problem = decode_events(body, request.query_params, agent)
+        decoded, problem = await self._intake.decode(len(body), lambda: decode_events(body, request.query_params, agent))
         outcome = await self._take(request, agent, decoded)
         if problem is not None:
             return _reply_to(problem).response(outcome, **{"invalid-event-number": problem.event_number})
         return SUCCESS.response(outcome)
 
     async def _store_raw(self, request: Request, agent: Agent, body: bytes) -> Response:
-        query = request.query_params
-        text = body.decode("utf-8", "replace").removeprefix("\ufeff")
-        lines = text.splitlines()
-        name = declared_format(query.get("sourcetype", ""))
-        log_format = FORMATS[name] if name else detect_format(lines[:50])[0]
-        source = agent.source or query.get("source", "") or query.get("sourcetype", "") or agent.name
-        batch = Batch()
-        for record in log_format.split(lines):
-            batch.append(record, source=source, host=query.get("host", ""))
-        if not len(batch):
+        decoded = await self._intake.decode(len(body), lambda: _decode_raw(body, request.query_params, agent))
+        if not len(decoded.batch):
             return NO_DATA.response()
-        decoded = HecBatch(batch, [query.get("system", "")] * len(batch), [""] * len(batch), [name] * len(batch))
         return SUCCESS.response(await self._take(request, agent, decoded))
 
     async def _take(self, request: Request, agent: Agent, decoded: HecBatch) -> Outcome:
@@ -202,6 +194,18 @@ def parse_authorization(header: str) -> str | None:
             return None
         return password if colon and password else None
     return None
+
+
+def _decode_raw(body: bytes, query: Mapping[str, str], agent: Agent) -> HecBatch:
+    """Cuts text into records, by its declared format or the one that it looks like."""
+    lines = body.decode("utf-8", "replace").removeprefix("\ufeff").splitlines()
+    name = declared_format(query.get("sourcetype", ""))
+    log_format = FORMATS[name] if name else detect_format(lines[:50])[0]
+    source = agent.source or query.get("source", "") or query.get("sourcetype", "") or agent.name
+    batch = Batch()
+    for record in log_format.split(lines):
+        batch.append(record, source=source, host=query.get("host", ""))
+    return HecBatch(batch, [query.get("system", "")] * len(batch), [""] * len(batch), [name] * len(batch))
 
 
 def _reply_to(problem: HecProblem) -> Reply:

@@ -47,8 +47,9 @@ class OtlpLogsServicer(rpc.LogsServiceServicer):
     async def _export(self, request: ExportLogsServiceRequest, context: RpcContext) -> ExportLogsServiceResponse:
         metadata = {key: value for key, value in context.invocation_metadata() or () if isinstance(value, str)}
         agent = await authenticate(metadata.get("authorization"), self._tokens)
-        with self._intake.admit(request.ByteSize()):
-            batch, environments = batch_of(request, agent)
+        size = request.ByteSize()
+        with self._intake.admit(size):
+            batch, environments = await self._intake.decode(size, lambda: batch_of(request, agent))
             outcome = await self._intake.take(
                 batch,
                 agent,

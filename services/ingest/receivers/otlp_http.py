@@ -10,6 +10,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from kit.errors import ElisError, InvalidArgument, PermissionDenied, Unauthenticated, Unavailable
+from services.ingest.batch import Batch
 from services.ingest.intake import Intake
 from services.ingest.receivers.bodies import BodyTooLarge, UnsupportedEncoding, admitted_size, read_body
 from services.ingest.receivers.hec import parse_authorization
@@ -49,11 +50,7 @@ class OtlpHttpReceiver:
                 raise UnsupportedEncoding(f"the content type {content_type[:60]!r} is not supported; use {PROTOBUF}")
             with self._intake.admit(admitted_size(request, self._limit)):
                 body = await read_body(request, self._limit)
-                try:
-                    export = ExportLogsServiceRequest.FromString(body)
-                except DecodeError:
-                    raise InvalidArgument("the body is not an ExportLogsServiceRequest") from None
-                batch, environments = batch_of(export, agent)
+                batch, environments = await self._intake.decode(len(body), lambda: _decode_export(body, agent))
                 client = request.client.host if request.client else ""
                 outcome = await self._intake.take(
                     batch,
@@ -80,6 +77,14 @@ async def authenticate(header: str | None, tokens: TokenBook) -> Agent:
     if state is not TokenState.VALID:
         raise PermissionDenied(f"the ingest token is {'disabled' if state is TokenState.DISABLED else 'not known'}")
     return agent
+
+
+def _decode_export(body: bytes, agent: Agent) -> tuple[Batch, list[str]]:
+    try:
+        export = ExportLogsServiceRequest.FromString(body)
+    except DecodeError:
+        raise InvalidArgument("the body is not an ExportLogsServiceRequest") from None
+    return batch_of(export, agent)
 
 
 def _refuse(error: ElisError) -> Response:
