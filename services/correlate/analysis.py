@@ -16,7 +16,7 @@ from services.correlate.detectors.base import Observation
 from services.correlate.evidence import decode_line
 from services.correlate.findings import Finding, FindingBook
 from services.correlate.heralds import find_heralds, tracks_of
-from services.correlate.history import History, Track
+from services.correlate.history import History
 from services.correlate.keys import phrases
 from services.correlate.links import Link, Linker
 from services.correlate.rollups import ORDINAL_BITS
@@ -140,8 +140,3 @@ class Analyst:
     async def _learn_normal(self, minute: int) -> None:
         blocks = dict.fromkeys(event >> ORDINAL_BITS for event in self.history.first_events(minute))
         await self.samples.learn_normal(islice(blocks, NORMAL_BLOCKS), self.names)
-
-
-def name_tracks(tracks: Iterable[tuple[Track, str]]) -> Names:
-    """Returns the names of nodes from tracks and the hosts that they were seen on."""
-    return Names.collect(((track.system, track.service or track.source), track.source, host) for track, host in tracks)

@@ -11,18 +11,17 @@ from typing import TYPE_CHECKING
 import asyncpg
 import structlog
 import zstandard
-from sqlalchemy.exc import DBAPIError, InterfaceError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 
 from elis.ingest.v1 import ingest_pb2 as ingest
-from kit.db import is_unavailable, unit_of_work
-from kit.errors import ElisError
+from kit.db import unit_of_work
 from services.correlate import records
 from services.correlate.analysis import Analyst
 from services.correlate.history import History
 from services.correlate.incidents import ACKNOWLEDGED
 from services.correlate.lease import Hold, Lease, LeaseLost
 from services.correlate.miner import Miner
+from services.correlate.outages import is_outage
 from services.correlate.recent import RecentCounts, save_templates
 from services.correlate.seasons import RollupSeasons
 from services.correlate.settings import CorrelateSettings
@@ -39,6 +38,8 @@ MINUTES_PER_ROUND = 30
 MAX_BLOCK_BYTES = 64 * 1024 * 1024
 PATIENCE_SECONDS = 1.0
 TEND_SECONDS = 30.0
+MAX_FAILURES = 3
+"""Attempts in a row that may fail for no outage before minutes are left out."""
 IDLE = timedelta(seconds=10)
 """Silence of all sources after which nothing can have been committed that was not seen yet."""
 
@@ -80,9 +81,14 @@ class Detection:
         self._tend = tend
         """Work that only the holder does now and then (retention), in a fenced transaction."""
         self._tended_at = 0.0
+        self._failures = 0
 
     async def run(self) -> None:
-        """Works until cancelled; starts anew from what is stored whenever a part was away or the lease was lost."""
+        """Works until cancelled; starts anew from what is stored whenever a part was away or the lease was lost.
+
+        Minutes that cannot be judged after several attempts are left out, with an error in the log: what is wrong with
+        them must stop neither the counting nor the minutes after them.
+        """
         while True:
             try:
                 async with self._lease.hold() as hold:
@@ -90,9 +96,11 @@ class Detection:
             except (LeaseLost, records.Overtaken) as reason:
                 log.info("detection starts anew", reason=repr(reason))
             except Exception as error:
-                if not _is_passing(error):
-                    raise
-                log.warning("detection waits", reason=repr(error))
+                if is_outage(error):
+                    log.warning("detection waits", reason=repr(error))
+                else:
+                    self._failures += 1
+                    log.error("detection failed", failures=self._failures, exc_info=error)
                 await asyncio.sleep(PATIENCE_SECONDS)
 
     async def _work(self, hold: Hold) -> None:
@@ -114,10 +122,17 @@ class Detection:
         """Does one round; returns the newest minute that is judged."""
         hold.check()
         await self._tend_now_and_then(hold)
-        await self._follow_templates(hold, recent)
         await self._follow_states(analyst)
-        minutes, until = await self._find_minutes(recent, judged)
-        if minutes:
+        watermark = await self._find_watermark(recent, judged)
+        if watermark is None:
+            await asyncio.sleep(self._settings.detect_interval.total_seconds())
+            return judged
+        await self._follow_templates(hold, recent)
+        minutes, until = await self._find_minutes(recent, judged, watermark)
+        if minutes and self._failures >= MAX_FAILURES:
+            log.error("minutes left out", first=minutes[0], last=minutes[-1])
+            await self._leave_out(hold, until)
+        elif minutes:
             result = await analyst.judge(minutes)
             async with unit_of_work(self._engine) as session:
                 await hold.fence(session)
@@ -125,22 +140,32 @@ class Detection:
             records.settle_round(result, analyst.topology)
             for case in result.cases:
                 log.info("incident changed", incident_id=str(case.id), findings=len(case.findings), severity=case.severity)
-        if until is None or until == judged:
+        self._failures = 0
+        if until == judged:
             await asyncio.sleep(self._settings.detect_interval.total_seconds())
         return until
 
-    async def _find_minutes(self, recent: RecentCounts, judged: int | None) -> tuple[list[int], int | None]:
-        """Reads counts; returns the minutes to judge (new ones, and those to which stragglers came) and the newest that will be judged then."""
+    async def _find_watermark(self, recent: RecentCounts, judged: int | None) -> int | None:
+        """Returns the newest minute to judge; None when there can be nothing that was not judged."""
         clocks, now = await recent.clocks()
         watermark = find_watermark(clocks, now, self._settings.quiet_after, self._settings.allowed_lateness)
         if watermark is None or (judged is not None and watermark <= judged and now - max(clock.heard_at for clock in clocks) > IDLE):
-            return [], judged
+            return None
+        return watermark
+
+    async def _find_minutes(self, recent: RecentCounts, judged: int | None, watermark: int) -> tuple[list[int], int]:
+        """Reads counts; returns the minutes to judge (new ones, and those to which stragglers came) and the newest that will be judged then."""
         earliest = watermark - self._settings.baseline_minutes
         if judged is None:
             judged = max(earliest, await recent.oldest_minute()) - 1
         until = max(judged, min(watermark, max(judged, earliest) + MINUTES_PER_ROUND))
         changed = await recent.load(max(judged - MAX_SKEW, until - self._settings.baseline_minutes), until)
         return sorted({*changed, *range(max(judged, earliest) + 1, until + 1)}), until
+
+    async def _leave_out(self, hold: Hold, until: int) -> None:
+        async with unit_of_work(self._engine) as session:
+            await hold.fence(session)
+            await records.mark_judged(session, until)
 
     async def _tend_now_and_then(self, hold: Hold) -> None:
         if monotonic() - self._tended_at < TEND_SECONDS:
@@ -168,10 +193,3 @@ class Detection:
                 case.acknowledged = states[case.id] == ACKNOWLEDGED
         if states.keys() - analyst.cases.cases.keys():
             raise records.Overtaken("an incident was reopened")
-
-
-def _is_passing(error: Exception) -> bool:
-    """Says whether waiting may help: another part is away."""
-    if isinstance(error, DBAPIError | InterfaceError) and error.orig is not None:
-        return error.connection_invalidated or is_unavailable(error.orig) or is_unavailable(error.orig.__cause__ or error.orig)
-    return isinstance(error, ElisError) or is_unavailable(error)

@@ -14,8 +14,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError, ResponseError
 
 from elis.ingest.v1 import ingest_pb2 as ingest
-from kit.db import is_unavailable
-from kit.errors import ElisError
+from services.correlate.outages import is_outage
 from services.correlate.rollups import AnnouncedAt, AtCursor, MovedOn, Rollups
 from services.correlate.settings import CorrelateSettings
 
@@ -70,7 +69,7 @@ class Feed:
                 except MovedOn:
                     continue  # the list of blocks has what these announcements named
                 except Exception as error:
-                    if not _is_passing(error):
+                    if not is_outage(error):
                         raise
                     log.warning("announced blocks not counted yet", reason=repr(error))
                     await asyncio.sleep(_PATIENCE_SECONDS)
@@ -86,7 +85,7 @@ class Feed:
             except MovedOn:
                 more = True
             except Exception as error:
-                if not _is_passing(error):
+                if not is_outage(error):
                     raise
                 log.warning("list of blocks not read", reason=repr(error))
             if not more:
@@ -172,8 +171,3 @@ class Feed:
             log.warning("stream not read; the list of blocks is followed instead", reason=repr(error))
         self._stream_works = False
         await asyncio.sleep(_PATIENCE_SECONDS)
-
-
-def _is_passing(error: Exception) -> bool:
-    """Says whether waiting may help: another part is away."""
-    return isinstance(error, ElisError | RedisError | asyncpg.DeadlockDetectedError) or is_unavailable(error)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from uuid import UUID
@@ -14,6 +15,7 @@ from services.correlate.topology import Node
 
 MINUTE_NS = 60_000_000_000
 MAX_EVIDENCE = 10
+MOST = 0.6
 PAUSE = 5
 """Minutes without an observation after which the next one begins a new finding."""
 MAX_PER_SERVICE = 15
@@ -49,6 +51,8 @@ class Finding:
     evidence: list[int] = field(default_factory=list)
     keys: dict[str, int] = field(default_factory=dict)
     """Keys of sampled events to an event that has them."""
+    key_counts: Counter[str] = field(default_factory=Counter)
+    """How many of the sampled events have each of the keys."""
     phrases: set[str] = field(default_factory=set)
     bodies: list[str] = field(default_factory=list)
     """Bodies of the first evidence."""
@@ -76,6 +80,11 @@ class Finding:
     def is_error(self) -> bool:
         """Whether errors were counted."""
         return self.severity >= ERROR
+
+    @property
+    def constants(self) -> set[str]:
+        """Keys that most of its events have: what it is about."""
+        return {key for key, number in self.key_counts.items() if self.sampled >= 2 and number >= MOST * self.sampled}
 
     @property
     def severities(self) -> tuple[int, int]:

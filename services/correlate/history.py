@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from services.correlate.baselines import Floats
 
 _GROWTH = 1024
+MAX_FIRST_SEEN = 500_000
 EVENT_MINUTES = 90
 """Minutes for which ids of first events are kept."""
 MASK_MINUTES = 90
@@ -88,6 +89,7 @@ class History:
         self._events: dict[int, list[tuple[int, int]]] = {}
         self._first_seen: dict[int, int] = {}
         self._started: dict[str, int] = {}
+        self._compact_at = 4 * _GROWTH
         self.newest = -1
         """Newest minute that was put; -1 before the first."""
 
@@ -116,6 +118,8 @@ class History:
             self.newest = minute
             for old in [known for known in self._events if known <= minute - EVENT_MINUTES]:
                 del self._events[old]
+            if len(self._tracks) >= self._compact_at:
+                self._compact()
         return len(before) != len(self._counts) or bool((before != self._counts[:, column]).any())
 
     def learn_first_seen(self, minutes: Mapping[int, int]) -> None:
@@ -200,6 +204,23 @@ class History:
         rows = [self._rows[track] for track in tracks if track in self._rows]
         columns = [minute % self._capacity for minute in range(first, last + 1) if self._minutes[minute % self._capacity] == minute]
         return int(self._counts[np.ix_(rows, columns)].sum()) if rows and columns else 0
+
+    def _compact(self) -> None:
+        """Forgets tracks without a count in sight: texts that never repeat must not fill the memory."""
+        kept = np.flatnonzero(self._counts[: len(self._tracks)].any(axis=1)).tolist()
+        place = {row: number for number, row in enumerate(kept)}
+        room = _GROWTH * (len(kept) // _GROWTH + 1)
+        counts, masked = np.zeros((room, self._capacity), dtype=np.int32), np.full((room, self._capacity), False)
+        counts[: len(kept)], masked[: len(kept)] = self._counts[kept], self._masked[kept]
+        self._counts, self._masked = counts, masked
+        self._tracks = [self._tracks[row] for row in kept]
+        self._rows = {track: number for number, track in enumerate(self._tracks)}
+        self._events = {minute: [(place[row], event) for row, event in events if row in place] for minute, events in self._events.items()}
+        if len(self._first_seen) > MAX_FIRST_SEEN:
+            # The oldest are worth most: a text that comes again after weeks is no news.
+            oldest = sorted(self._first_seen.items(), key=lambda item: item[1])[: MAX_FIRST_SEEN // 2]
+            self._first_seen = dict(oldest)
+        self._compact_at = max(4 * _GROWTH, 2 * len(kept))
 
     def _row(self, track: Track) -> int:
         row = self._rows.get(track)

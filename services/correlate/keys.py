@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -12,6 +12,8 @@ from services.correlate.evidence import Event
 MAX_KEYS = 40
 """Keys of one event that are looked at."""
 MAX_TEXT = 2000
+_KEYS_PER_NODE = 4_000
+_NODES = 5_000
 SHINGLE = 4
 """Words in a row that count as a phrase."""
 _DEPTH = 3
@@ -104,11 +106,17 @@ def _flatten(value: Any, name: str, depth: int) -> Iterator[tuple[str, str | int
 
 
 class KeyBook:
-    """When keys were first met in sampled events: a key that was about long before a fault says little about it."""
+    """Keys in sampled events: when each was first met, and how common it is in the ordinary events of a node.
+
+    A key that was about long before a fault says little about it, and one that is in every line of a service says
+    nothing.
+    """
 
     def __init__(self, capacity: int = 300_000) -> None:
         self._capacity = capacity
         self._first: OrderedDict[str, int] = OrderedDict()
+        self._ordinary: dict[object, Counter[str]] = {}
+        self._events: Counter[object] = Counter()
 
     def meet(self, keys: Iterable[str], timestamp: int) -> None:
         """Notes keys of an event at a time (nanoseconds since 1970)."""
@@ -120,6 +128,24 @@ class KeyBook:
                 self._first.move_to_end(key)
         while len(self._first) > self._capacity:
             self._first.popitem(last=False)
+
+    def meet_ordinary(self, node: object, keys: Iterable[str], timestamp: int) -> None:
+        """Notes keys of an event of normal operation."""
+        keys = list(keys)
+        self.meet(keys, timestamp)
+        known = self._ordinary.setdefault(node, Counter())
+        known.update(key for key in keys if not key.startswith("trace:"))
+        self._events[node] += 1
+        if len(known) > _KEYS_PER_NODE:
+            self._ordinary[node] = Counter(dict(known.most_common(_KEYS_PER_NODE // 2)))
+        if len(self._ordinary) > _NODES:
+            self._ordinary.clear()
+            self._events.clear()
+
+    def ordinary_share(self, node: object, key: str) -> float:
+        """Returns the share of a node's ordinary events that have a key; 0 when none was sampled."""
+        events = self._events[node]
+        return self._ordinary[node][key] / events if events else 0.0
 
     def is_specific(self, key: str, since: int) -> bool:
         """Says whether a key is one of a transaction that began at or after a time."""

@@ -74,10 +74,12 @@ class Linker:
         if not shared or first.node == second.node:
             return None
         specific = set(shared) & self._samples.specific_keys(first) & self._samples.specific_keys(second)
-        others = len(shared) - len(specific)
-        # Two transactions that failed in both are as good as proof; what is always about only hints.
-        doubt = 0.25 ** min(len(specific), 3) * 0.75 ** min(others, 2)
-        best = sorted(shared, key=lambda key: (key not in specific, key))[:3]
+        about = set(shared) & self._samples.telling_constants(first) & self._samples.telling_constants(second) - specific
+        others = len(shared) - len(specific) - len(about)
+        # Two transactions that failed in both are as good as proof. That both are about one thing (an address, a
+        # user) and ordinary life is not, is a reason; what is always about only hints.
+        doubt = 0.25 ** min(len(specific), 3) * 0.5 ** min(len(about), 2) * 0.75 ** min(others, 2)
+        best = sorted(shared, key=lambda key: (key not in specific, key not in about, key))[:3]
         detail = ", ".join(key.replace(":", " ", 1) for key in best) + (f" and {len(shared) - 3} more" if len(shared) > 3 else "")
         evidence = [finding.keys[key] for key in best for finding in (first, second)]
         return Link(first.id, second.id, rule, detail, round(1 - doubt, 3), tuple(dict.fromkeys(evidence)))

@@ -13,14 +13,19 @@ from sqlalchemy import delete, text, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.correlate import models
-from services.correlate.analysis import Analyst, name_tracks
+from services.correlate.analysis import Analyst
 from services.correlate.dimensions import MAX_TEXT, clean
 from services.correlate.history import Counted, Track
 from services.correlate.miner import Miner
+from services.correlate.topology import Names, Node
 from services.correlate.watermark import SourceClock
 
 log = structlog.get_logger()
 
+LATE_IDS = 500
+"""Ids of fingerprints that are looked at again."""
+MAX_SERIES = 500_000
+"""Series that are remembered; forgotten all at once when there are more."""
 MAX_MINED = 50_000
 """Fingerprints that the miner compares, the oldest first; later ones stay templates of their own."""
 
@@ -32,8 +37,10 @@ class RecentCounts:
         self._pool = pool
         self._analyst = analyst
         self._miner = miner
-        self._series: dict[int, tuple[Track, str]] = {}
-        """Series to its track before templates, and its host."""
+        self._series: dict[int, Track] = {}
+        """Series to its track, with the fingerprint in place of the template."""
+        self._places: set[tuple[Node, str, str]] = set()
+        """Nodes with their sources and hosts."""
         self._texts: dict[int, str] = {}
         """Texts of templates whose phrases the analyst does not know yet."""
         self._newest_fingerprint = 0
@@ -58,7 +65,7 @@ class RecentCounts:
         templates = self._analyst.templates
         by_minute: dict[int, list[Counted]] = defaultdict(list)
         for minute, series, events, first_event in rows:
-            track, _ = self._series[series]
+            track = self._series[series]
             by_minute[minute].append(Counted(track._replace(template=templates.get(track.template, track.template)), events, first_event))
         return [minute for minute in range(after + 1, until + 1) if self._analyst.history.put(minute, by_minute[minute])]
 
@@ -79,12 +86,14 @@ class RecentCounts:
 
     async def learn_templates(self) -> tuple[dict[int, int], dict[int, str]]:
         """Reads new fingerprints and mines them; returns the templates that were merged away with what took them in, and new texts."""
+        # Ids are given before the commit: one of another replica may show up behind newer ones.
         rows = await self._pool.fetch(
-            "SELECT id, fingerprint, text FROM correlate.fingerprint WHERE id > $1 - 1000 ORDER BY id LIMIT $2", self._newest_fingerprint, MAX_MINED
+            "SELECT id, fingerprint FROM correlate.fingerprint WHERE id > $1 ORDER BY id LIMIT $2", self._newest_fingerprint - LATE_IDS, MAX_MINED
         )
-        fresh = [row for row in rows if row["fingerprint"] not in self._miner]
-        if not fresh or len(self._miner) + len(fresh) > MAX_MINED:
+        unknown = [row["id"] for row in rows if row["fingerprint"] not in self._miner]
+        if not unknown or len(self._miner) + len(unknown) > MAX_MINED:
             return {}, {}
+        fresh = await self._pool.fetch("SELECT id, fingerprint, text FROM correlate.fingerprint WHERE id = ANY($1::int[]) ORDER BY id", unknown)
         for row in fresh:
             self._miner.add(row["fingerprint"], row["text"])
             self._texts[row["fingerprint"]] = row["text"]
@@ -95,6 +104,8 @@ class RecentCounts:
         return moved, {template: clean(self._miner.text_of(template), MAX_TEXT) for template in moved.values()}
 
     async def _learn_series(self, wanted: set[int]) -> None:
+        if len(self._series) > MAX_SERIES:
+            self._series.clear()
         unknown = sorted(wanted.difference(self._series))
         if not unknown:
             return
@@ -107,8 +118,9 @@ class RecentCounts:
         )
         for row in rows:
             track = Track(row["system"], row["source"], row["service"], row["fingerprint"], row["severity_number"])
-            self._series[row["id"]] = (track, row["host"])
-        self._analyst.names = name_tracks(self._series.values())
+            self._series[row["id"]] = track
+            self._places.add(((track.system, track.service or track.source), track.source, row["host"]))
+        self._analyst.names = Names.collect(self._places)
 
     async def _learn_first_seen(self) -> None:
         rows = await self._pool.fetch(

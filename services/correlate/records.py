@@ -45,7 +45,12 @@ async def save_round(session: AsyncSession, result: Round, topology: Topology) -
         await _save_causes(session, case)
         await _save_timeline(session, case, result.minute)
     await _save_edges(session, topology)
-    await session.execute(update(models.Watermark).values(judged_minute=func.greatest(models.Watermark.judged_minute, result.minute)))
+    await mark_judged(session, result.minute)
+
+
+async def mark_judged(session: AsyncSession, minute: int) -> None:
+    """Notes that everything up to a minute is judged."""
+    await session.execute(update(models.Watermark).values(judged_minute=func.greatest(models.Watermark.judged_minute, minute)))
 
 
 def settle_round(result: Round, topology: Topology) -> None:
@@ -220,6 +225,7 @@ def _finding_row(finding: Finding) -> dict[str, Any]:
             "sampled": finding.sampled,
             "herald": finding.herald,
             "keys": {clean(key): event for key, event in list(finding.keys.items())[:_KEYS_KEPT]},
+            "constants": sorted(clean(key) for key in finding.constants),
             "needs": [[*node, number] for node, number in finding.needs.items()],
         },
         "incident_id": finding.incident,
@@ -254,6 +260,7 @@ def _to_finding(row: models.Finding, lines: Mapping[int, bytes]) -> Finding:
         incident=row.incident_id,
     )
     finding.needs = {_to_node(node): number for *node, number in state["needs"]}
+    finding.key_counts.update(dict.fromkeys(state["constants"], finding.sampled))
     finding.bodies = [event.body[:500] for event in events[:3]]
     for event in events:
         finding.phrases |= phrases(event.body)

@@ -18,6 +18,8 @@ BLOCKS_PER_ROUND = 16
 MAX_SAMPLED = 400
 """Events of a finding that are looked at."""
 MAX_KEYS = 300
+ORDINARY = 0.3
+"""Share of a node's ordinary events from which a key says nothing about it."""
 MAX_NORMAL = 200
 """Events of a block of normal operation whose keys are noted."""
 MAX_GROUPS = 50_000
@@ -57,7 +59,7 @@ class Samples:
             events = await self._read(block_id)
             self._topology.learn(events, names)
             for event in events[:: max(1, len(events) // MAX_NORMAL)]:
-                self._book.meet(extract_keys(event), event.timestamp)
+                self._book.meet_ordinary(node_of(event), extract_keys(event), event.timestamp)
 
     async def study(self, changed: Sequence[Finding], current: Sequence[Finding], history: History, names: Names, templates: Mapping[int, int]) -> None:
         """Completes changed findings: evidence, onset, keys. `current` are all that may explain an event; `templates` maps fingerprints."""
@@ -84,6 +86,10 @@ class Samples:
         """Returns the keys of a finding that belong to single transactions of its time."""
         since = finding.onset - _FAMILIAR_NS
         return {key for key in finding.keys if self._book.is_specific(key, since)}
+
+    def telling_constants(self, finding: Finding) -> set[str]:
+        """Returns the keys that most events of a finding have and few ordinary events of its node."""
+        return {key for key in finding.constants if self._book.ordinary_share(finding.node, key) < ORDINARY}
 
     def _choose_blocks(self, changed: Sequence[Finding], history: History) -> list[int]:
         chosen: dict[int, None] = {}
@@ -138,8 +144,9 @@ class Samples:
         for node in named:
             finding.needs[node] = finding.needs.get(node, 0) + 1
         for key in keys:
-            if len(finding.keys) < MAX_KEYS:
+            if key in finding.keys or len(finding.keys) < MAX_KEYS:
                 finding.keys.setdefault(key, event.event_id)
+                finding.key_counts[key] += 1
             if event.severity_number >= WARNING and key.startswith(("trace:", "id:")) and self._book.is_specific(key, event.timestamp - _FAMILIAR_NS):
                 group = self.groups.setdefault(key, {})
                 node = node_of(event)

@@ -9,13 +9,13 @@ from dataclasses import dataclass, field
 import zstandard
 
 from elis.ingest.v1 import ingest_pb2 as pb
-from services.correlate.analysis import Analyst, name_tracks
+from services.correlate.analysis import Analyst
 from services.correlate.cases import Case
 from services.correlate.dimensions import to_signed
 from services.correlate.findings import Finding
 from services.correlate.history import Counted, History, Track
 from services.correlate.miner import Miner
-from services.correlate.topology import Topology
+from services.correlate.topology import Names, Topology
 
 
 class BlockReader:
@@ -64,7 +64,7 @@ async def analyse(blocks: Iterable[pb.Block], *, mine: bool = True) -> Verdict:
         for minute in minutes:
             rows = counted.pop(minute)
             analyst.history.put(minute, [Counted(_mapped(track, analyst), number, first) for (track, _), (number, first) in rows.items()])
-        analyst.names = name_tracks(hosts)
+        analyst.names = Names.collect(((track.system, track.service or track.source), track.source, host) for track, host in hosts)
         result = await analyst.judge(minutes)
         for finding in result.findings:
             verdict.findings[finding.id] = finding

@@ -50,3 +50,15 @@ def test_a_template_is_as_old_as_its_oldest_part() -> None:
     assert history.debuts("sap", "abap", 6, 6) == [TWO]
     history.learn_first_seen({2: -500})
     assert history.debuts("sap", "abap", 6, 6) == []
+
+
+def test_texts_that_never_repeat_do_not_fill_the_memory() -> None:
+    history = History(10)
+    for minute in range(60):
+        fresh = [Counted(Track("sap", "trace", "abap", 1000 * minute + number, 9), 1, number) for number in range(300)]
+        history.put(minute, [Counted(ONE, 5, minute), *fresh])
+    scene = history.scene(59)
+    assert len(scene.tracks) < 9000
+    assert scene.counts.sum() == 10 * 305
+    assert history.count([ONE], 55, 59) == 25
+    assert history.events_of([ONE], 58, 59) == [(58, ONE, 58), (59, ONE, 59)]
