@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from time import monotonic, time_ns
 from typing import TYPE_CHECKING
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 PAGE_BLOCKS = 500
+GROUP_EVENTS = 10_000
+"""Events that are taken in between two looks at the clock."""
 READ_SECONDS = 30.0
 _FIRST_PATIENCE = 0.1
 _LONGEST_PATIENCE = 5.0
@@ -96,9 +99,9 @@ class Feed:
                 # The next page is on its way while this one is indexed.
                 seen = self._wake.count
                 reading = asyncio.create_task(read_page(self._blocks, page.next, self._page_bytes))
-                for block in page.blocks:
-                    await self._engine.index([LineBlock(block.id, block.day, block.lines)])
-                    await self._advance(block.cursor, block.created_at.ToNanoseconds())
+                for group in _cut(page.blocks):
+                    await self._engine.index([LineBlock(block.id, block.day, block.lines) for block in group])
+                    await self._advance(group[-1].cursor, group[-1].created_at.ToNanoseconds())
                 if page.next != self.cursor:
                     await self._advance(page.next, page.asked_at)
         finally:
@@ -127,6 +130,20 @@ class Feed:
         if self._patience:
             log.info("feed of blocks is read again")
             self._patience = 0.0
+
+
+def _cut(blocks: Sequence[ingest.Block]) -> Iterator[list[ingest.Block]]:
+    """Yields a page in groups: long enough to be worth a change of day, short enough for a commit in between."""
+    group: list[ingest.Block] = []
+    events = 0
+    for block in blocks:
+        group.append(block)
+        events += block.events
+        if events >= GROUP_EVENTS:
+            yield group
+            group, events = [], 0
+    if group:
+        yield group
 
 
 async def read_page(blocks: ingest_rpc.IngestServiceAsyncStub, after: str, max_bytes: int) -> Page:

@@ -13,6 +13,8 @@ import httpx
 
 EVENTS = 20
 """Events in one request."""
+DAYS = 6
+"""Days that the events of a request spread over: each makes a block, and search has an index of each."""
 PAUSE_SECONDS = 0.01
 PATIENCE_SECONDS = 60.0
 
@@ -53,7 +55,10 @@ class Senders:
 
     def _deliver(self, client: httpx.Client, bodies: list[str]) -> None:
         now = time.time_ns()
-        events = [{"time": f"{(now + n) // 10**9}.{(now + n) % 10**9:09d}", "source": self._source, "event": body} for n, body in enumerate(bodies)]
+        events = []
+        for number, body in enumerate(bodies):
+            at = now + number - number % DAYS * 86_400 * 10**9
+            events.append({"time": f"{at // 10**9}.{at % 10**9:09d}", "source": self._source, "event": body})
         content = "\n".join(json.dumps(event) for event in events)
         deadline = time.monotonic() + PATIENCE_SECONDS
         while time.monotonic() < deadline:

@@ -13,7 +13,7 @@ import pytest
 
 from tests.fixtures.landscape import Landscape, run_landscape
 from tests.system.api import Api, eventually, iso, name_source, open_api
-from tests.system.load import Senders, send_load
+from tests.system.load import DAYS, Senders, send_load
 
 pytestmark = [pytest.mark.system, pytest.mark.xdist_group("kill")]
 
@@ -50,7 +50,7 @@ def assert_exactly_once(landscape: Landscape, public: Api, source: str, senders:
     assert len(found) == len(stored)
 
     now = time.time_ns()
-    span = {"start": iso(now - 3600 * 10**9), "end": iso(now + 3600 * 10**9)}
+    span = {"start": iso(now - DAYS * 86_400 * 10**9), "end": iso(now + 3600 * 10**9)}
 
     def counted() -> int:
         groups: list[dict[str, Any]] = public.query(STATISTICS, span)["statistics"]["groups"]

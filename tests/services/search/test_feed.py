@@ -74,6 +74,16 @@ async def test_an_outage_of_ingest_is_waited_out(stage: Stage) -> None:
         await until_found(search, 20)
 
 
+async def test_interleaved_days_are_taken_in_one_after_the_other(stage: Stage) -> None:
+    """Changing the day costs as much as indexing thousands of lines: done for every block, these would take minutes."""
+    days = 8
+    events = [{"timestamp": NOON + number % days * DAY, "body": f"event number {number}"} for number in range(1000)]
+    for start in range(0, len(events), days):
+        await stage.log.commit(events[start : start + days], size=1)
+    async with stage.search() as search:
+        await until_found(search, len(events))
+
+
 async def test_a_restart_goes_on_where_it_stopped(stage: Stage) -> None:
     await stage.log.commit(some(300), size=10)
     async with stage.search(feed_page_bytes=64 * 1024) as search:

@@ -95,7 +95,8 @@ class TantivyEngine:
         """Takes blocks in; a block that is there already adds nothing."""
 
         def add() -> int:
-            return sum(map(self._writers.add, blocks))
+            # Day by day: opening a writer costs as much as indexing thousands of lines, and only few are open at once.
+            return sum(map(self._writers.add, sorted(blocks, key=lambda block: block.day)))
 
         return await self._write(add)
 
