@@ -136,7 +136,8 @@ class HecReceiver:
             return SERVER_ERROR.response()
 
     async def _store_events(self, request: Request, agent: Agent, body: bytes) -> Response:
-        decoded, problem = await self._intake.decode(len(body), lambda: decode_events(body, request.query_params, agent))
+        query = dict(request.query_params)  # a multi-dict raises and catches an error for each name that it has not
+        decoded, problem = await self._intake.decode(len(body), lambda: decode_events(body, query, agent))
         outcome = await self._take(request, agent, decoded)
         if problem is not None:
             return _reply_to(problem).response(outcome, **{"invalid-event-number": problem.event_number})
