@@ -72,7 +72,11 @@ def migrate(targets: Annotated[list[str] | None, typer.Argument(help="Targets; a
         if name not in migrating_targets():
             complain(f"{name!r} owns no schema; choose from {', '.join(migrating_targets())}")
             raise SystemExit(2)
-        migrate_target(name, settings.database_url.get_secret_value())
+        try:
+            migrate_target(name, settings.database_url.get_secret_value())
+        except OSError as error:
+            complain(f"PostgreSQL does not answer ({error.strerror or error}); see whether it runs and what ELIS_DATABASE_URL says")
+            raise SystemExit(1) from None
         console.print(f"{name}: up to date", highlight=False)
 
 

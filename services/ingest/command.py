@@ -90,7 +90,7 @@ def _open_files(paths: Sequence[Path], format_name: str) -> tuple[list[LogFile],
 async def _ship(files: Sequence[LogFile], declaration: Declaration, receiver: Credentials) -> list[Shipment]:
     shipments: list[Shipment] = []
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
-    with Progress(*columns, console=console, transient=True) as bar:
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         async with open_client() as client:
             shipper = Shipper(client, receiver)
             if files:
@@ -107,6 +107,7 @@ def _show(shipments: Sequence[Shipment], as_json: bool) -> None:
         print(orjson.dumps({**totals, "files": [asdict(shipment) for shipment in shipments]}).decode())
         return
     table = Table("file", "format", *totals, box=None)
+    table.columns[0].overflow = "fold"  # a path that is cut names no file
     for column in table.columns[2:]:
         column.justify = "right"
     for shipment in shipments:

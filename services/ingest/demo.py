@@ -106,7 +106,7 @@ def _folder(data: Path | None) -> Iterator[Path]:
 async def _play(plan: Plan, stack: Stack, speed: float) -> Playback:
     playback = Playback(describe_plan(plan))
     columns = (TextColumn("playing {task.description}"), BarColumn(), TextColumn("{task.fields[counts]}"), TimeElapsedColumn())
-    with Progress(*columns, console=console, transient=True) as bar:
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task(plan.scenario, total=plan.duration, counts="")
 
         def report(progress: Playback) -> None:

@@ -105,10 +105,11 @@ def _guess_encoding(head: bytes) -> str:
     if not nulls:
         control = sum(head.count(byte) for byte in range(32) if byte not in b"\t\n\r\x0b\x0c\x1b")
         return "utf-8" if control <= len(head) // 20 else ""
-    # SAP's Unicode systems write UTF-16 without a mark: every second byte of Latin text is zero.
-    if head[1::2].count(0) > len(head) * 0.4:
+    # SAP's Unicode systems write UTF-16 without a mark: every second byte of Latin text is zero, the others are not.
+    even, odd = head[0::2].count(0), head[1::2].count(0)
+    if odd > len(head) * 0.4 and even < len(head) * 0.1:
         return "utf-16-le"
-    if head[0::2].count(0) > len(head) * 0.4:
+    if even > len(head) * 0.4 and odd < len(head) * 0.1:
         return "utf-16-be"
     return ""
 
