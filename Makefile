@@ -36,7 +36,7 @@ setup: $(DEV) ## Make .venv with everything for development, from the lock
 	@echo 'ready: $(VENV)'
 
 test: $(DEV) ## Run the whole test suite (WORKERS=n, ARGS="tests/kit -k name")
-	@$(BIN)/python -m pytest -n $(WORKERS) --maxprocesses 8 $(ARGS)
+	@$(BIN)/python -m pytest -n $(WORKERS) --maxprocesses 8 --dist loadgroup $(ARGS)
 
 check: check-format check-lint check-types check-imports check-protos check-schema check-repository ## Format, lint, types, import contracts, protos, schema, repository rules
 	@echo 'all checks passed'
