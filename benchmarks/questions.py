@@ -59,6 +59,14 @@ class Gateway:
 
     def post(self, body: bytes) -> bytes:
         """Returns the body of the reply."""
+        try:
+            return self._exchange(body)
+        except ConnectionError:
+            # Between two measures the gateway has closed what was idle for long.
+            self._connection.close()
+            return self._exchange(body)
+
+    def _exchange(self, body: bytes) -> bytes:
         self._connection.request("POST", self.path, body, self.headers)
         return self._connection.getresponse().read()
 
