@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, BinaryIO
 
 import orjson
 import typer
@@ -107,38 +108,55 @@ def bench(
         raise typer.Exit(2)
     machine, commit, started = describe_machine(), describe_commit(), datetime.now(UTC)
     target = json or ROOT / "benchmarks" / "results" / f"{started:%Y-%m-%dT%H%M%S}-{commit or 'unknown'}.json"
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_bytes(b"")
-    except OSError as error:
-        complain(f"the results cannot be written to {target} ({error.strerror}); choose another file with --json")
-        raise typer.Exit(2) from None
     options = {"events": events, "seed": seed, "only": ",".join(only or ["everything"]), **ENVIRONMENT}
+    with _open_results(target) as results:
+        corpus, measured = _run(chosen, events, seed, logs, lambda corpus, report: report.show_run(machine, commit, options, corpus))
+        content = {
+            "started_at": started.isoformat(),
+            "commit": commit,
+            "machine": machine,
+            "options": options,
+            "corpus": {"hec": corpus.hec.describe(), "otlp": corpus.otlp.describe(), "distinct_real_lines": corpus.distinct_real_lines},
+            "results": measured,
+        }
+        results.write(orjson.dumps(content, option=orjson.OPT_INDENT_2))
+    console.print(f"results written to {target}")
+
+
+def _run(chosen: tuple[str, ...], events: int, seed: int, logs: Path, introduce: Callable[[Corpus, Report], None]) -> tuple[Corpus, dict[str, Any]]:
+    """Returns the corpus and the results of the chosen measures; exits with a sentence when there are none."""
     report = Report()
     try:
         corpus = _build(seed, events, logs)
-        report.show_run(machine, commit, options, corpus)
+        introduce(corpus, report)
         with open_session(corpus) as session:
             run = Run(session, chosen, seed, report)
             run.measure()
     except (BenchmarkFailed, StackFailed, ElisError) as error:
-        target.unlink()
         complain(str(error))
         raise typer.Exit(1) from None
-    except KeyboardInterrupt:
-        target.unlink()
-        complain("stopped; nothing was measured to its end")
-        raise typer.Exit(130) from None
-    content = {
-        "started_at": started.isoformat(),
-        "commit": commit,
-        "machine": machine,
-        "options": options,
-        "corpus": {"hec": corpus.hec.describe(), "otlp": corpus.otlp.describe(), "distinct_real_lines": corpus.distinct_real_lines},
-        "results": run.results,
-    }
-    target.write_bytes(orjson.dumps(content, option=orjson.OPT_INDENT_2))
-    console.print(f"results written to {target}")
+    except (KeyboardInterrupt, SystemExit):
+        complain("stopped before the end; no results were written")
+        raise SystemExit(130) from None
+    return corpus, run.results
+
+
+@contextmanager
+def _open_results(target: Path) -> Iterator[BinaryIO]:
+    """Yields a file that takes the place of `target` when all went well; what stood there before stays otherwise."""
+    fresh = target.with_name(f"{target.name}.new")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        file = fresh.open("wb")
+    except OSError as error:
+        complain(f"the results cannot be written to {target} ({error.strerror}); choose another file with --json")
+        raise typer.Exit(2) from None
+    try:
+        with file:
+            yield file
+        fresh.replace(target)
+    finally:
+        fresh.unlink(missing_ok=True)
 
 
 def _build(seed: int, events: int, logs: Path) -> Corpus:
