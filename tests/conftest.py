@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import structlog
 
-pytest_plugins = ["tests.fixtures.engines", "tests.fixtures.callers", "tests.fixtures.signin", "tests.fixtures.stack"]
+pytest_plugins = ["tests.fixtures.engines", "tests.fixtures.callers", "tests.fixtures.signin", "tests.fixtures.stack", "tests.fixtures.distribution"]
 
 _ENGINE_FIXTURES = {"engines", "database_url", "redis_url"}
 

@@ -9,7 +9,7 @@ import pytest
 
 from tests.system.api import Api, name_source
 
-pytestmark = [pytest.mark.system, pytest.mark.xdist_group("stack")]
+pytestmark = pytest.mark.system
 
 LOGIN = """mutation($username: String!, $password: String!) { login(username: $username, password: $password) {
   tokens { accessToken refreshToken } user { username role } } }"""

@@ -11,7 +11,7 @@ import pytest
 from tests.fixtures.stack import Up, run_elis
 from tests.system.api import Api, name_source
 
-pytestmark = [pytest.mark.system, pytest.mark.xdist_group("stack")]
+pytestmark = pytest.mark.system
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from tests.fixtures.landscape import Landscape, run_landscape
 from tests.system.api import Api, eventually, iso, name_source, open_api
 from tests.system.load import DAYS, Senders, send_load
 
-pytestmark = [pytest.mark.system, pytest.mark.xdist_group("kill")]
+pytestmark = pytest.mark.system
 
 STATISTICS = "query($start: DateTime!, $end: DateTime!) { statistics(range: {start: $start, end: $end}, groupBy: SOURCE) { groups { key events } } }"
 

@@ -12,7 +12,7 @@ from tests.system.api import Api
 
 SOURCE = (Path(__file__).parents[2] / "gateway" / "static" / "source" / "examples.js").read_text()
 EXAMPLES = dict(re.findall(r'^    name: "(.*?)",\n    query: `(.*?)`', SOURCE, re.MULTILINE | re.DOTALL))
-pytestmark = [pytest.mark.system, pytest.mark.xdist_group("stack")]
+pytestmark = pytest.mark.system
 EVENTS = [{"body": "order 4711 accepted", "severity": "INFO", "service": "shop", "attributes": {"order": 4711}}]
 
 

@@ -16,7 +16,6 @@ FILES = sorted(LOGHUB.glob("*/*_2k.log"))
 LINES = 2_000
 pytestmark = [
     pytest.mark.system,
-    pytest.mark.xdist_group("stack"),
     pytest.mark.skipif(not FILES, reason=f"the real logs are not there: {LOGHUB} (LogHub, 2,000 lines of each system)"),
 ]
 

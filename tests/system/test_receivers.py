@@ -21,7 +21,7 @@ from websockets.typing import Subprotocol
 
 from tests.system.api import Api, iso, name_source
 
-pytestmark = [pytest.mark.system, pytest.mark.xdist_group("stack")]
+pytestmark = pytest.mark.system
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 FOUND = """query($source: String!, $trace: String!) { events(filter: {sources: [$source], traceId: $trace}) { edges { node {

@@ -9,7 +9,7 @@ import pytest
 
 from tests.system.api import Api, eventually, iso, name_source
 
-pytestmark = [pytest.mark.system, pytest.mark.xdist_group("stack")]
+pytestmark = pytest.mark.system
 
 ORDERS = [
     ("checkout", "ERROR: payment of order {} declined by acquirer"),

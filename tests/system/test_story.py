@@ -8,7 +8,7 @@ import pytest
 
 from tests.fixtures.stack import claim_offset, open_folder, processes_of, run_elis
 
-pytestmark = [pytest.mark.system, pytest.mark.xdist_group("story"), pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.system, pytest.mark.timeout(300)]
 
 
 @pytest.mark.parametrize(("scenario", "expected"), [("hana-volume-full", "1. sap/hana"), ("quiet", "no incident was opened")])

@@ -18,7 +18,7 @@ from kit.up import HOST
 from tests.fixtures.stack import await_ready, claim_offset, open_folder, processes_of, run_elis, run_up, start
 from tests.system.api import Api, name_source, open_api
 
-pytestmark = [pytest.mark.system, pytest.mark.xdist_group("up")]
+pytestmark = pytest.mark.system
 
 ME = "{ me { role } }"
 
