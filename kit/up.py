@@ -79,16 +79,29 @@ def run_stack(data_dir: Path, port_offset: int = 0, report: Callable[[str], None
 
 
 class _Stopping:
-    """Whether the stack is being stopped: then further signals change nothing."""
+    """Whether the stack is to be stopped, or is being stopped: then further signals change nothing.
+
+    While it starts, a signal is only noted and looked at between steps: an exception that a handler raises inside
+    a fork or a callback of the interpreter is swallowed, and the stack would never stop.
+    """
 
     def __init__(self) -> None:
         self.begun = False
+        self.running = False
+        self._number = 0
 
     def receive(self, number: int, _: object) -> None:
         """Handles SIGINT and SIGTERM."""
         if not self.begun:
+            self._number = number
+            if self.running:
+                self.check()
+
+    def check(self) -> None:
+        """Raises SystemExit when a signal has come."""
+        if self._number:
             self.begun = True
-            raise SystemExit(128 + number)
+            raise SystemExit(128 + self._number)
 
 
 @contextmanager
@@ -115,12 +128,16 @@ def _run_targets(data_dir: Path, port_offset: int, engines: Engines, report: Cal
     try:
         report("migrating")
         for target in migrating_targets():
+            stopping.check()
             migrate(target, engines.database_url)
+        stopping.check()
         report("starting " + ", ".join(TARGETS))
         tree.start(list(TARGETS.values()), environment)
-        _await_ready(tree, port_offset)
+        _await_ready(tree, port_offset, stopping)
         credentials_path = data_dir / "credentials.json"
         credentials = _write_credentials(credentials_path, port_offset, environment)
+        stopping.running = True
+        stopping.check()
         yield Stack(data_dir, credentials_path, credentials, engines, environment, tree)
     finally:
         stopping.begun = True
@@ -182,10 +199,11 @@ def write_private(path: Path, text: str) -> None:
     temporary.replace(path)
 
 
-def _await_ready(tree: Tree, port_offset: int) -> None:
+def _await_ready(tree: Tree, port_offset: int, stopping: _Stopping) -> None:
     deadline = time.monotonic() + READY_SECONDS
     waiting = dict(TARGETS)
     while waiting:
+        stopping.check()
         tree.check()
         for name, target in list(waiting.items()):
             if is_ready(target, port_offset):
