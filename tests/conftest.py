@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import pytest
 import structlog
+from hypothesis import HealthCheck, settings
 
 pytest_plugins = ["tests.fixtures.engines", "tests.fixtures.callers", "tests.fixtures.signin", "tests.fixtures.stack", "tests.fixtures.distribution"]
+
+# How fast an example runs says something about the machine, not about ELIS: speed is measured in benchmarks.
+settings.register_profile("elis", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("elis")
 
 _ENGINE_FIXTURES = {"engines", "database_url", "redis_url"}
 
