@@ -75,7 +75,7 @@ async def unit_of_work(engine: AsyncEngine) -> AsyncIterator[AsyncSession]:
     try:
         async with AsyncSession(engine, expire_on_commit=False) as session, session.begin():
             yield session
-    except (DBAPIError, PoolTimeoutError, OSError) as error:
+    except (DBAPIError, PoolTimeoutError, OSError, asyncpg.InternalClientError) as error:
         cause = error.orig if isinstance(error, DBAPIError) else error
         driver_error = cause.__cause__ if cause is not None and cause.__cause__ is not None else cause
         if isinstance(error, PoolTimeoutError) or (driver_error is not None and is_unavailable(driver_error)):
@@ -116,6 +116,8 @@ def is_unavailable(error: BaseException) -> bool:
         | TimeoutError
         | asyncpg.PostgresConnectionError
         | asyncpg.InterfaceError
+        # A connection that PostgreSQL ended while nobody used it: asyncpg finds out at the next statement, in these words.
+        | asyncpg.InternalClientError
         | asyncpg.InsufficientResourcesError
         | asyncpg.OperatorInterventionError
         | asyncpg.CannotConnectNowError,

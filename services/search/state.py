@@ -12,6 +12,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from kit.db import unit_of_work
+from kit.errors import Unavailable
 from services.search.engine import Engine
 from services.search.models import IndexDay
 
@@ -36,7 +37,7 @@ class IndexStates:
             try:
                 await self.write()
                 away = False
-            except (SQLAlchemyError, OSError) as error:
+            except (SQLAlchemyError, Unavailable, OSError) as error:
                 if not away:
                     log.warning("state of the index not written", reason=type(error).__name__)
                 away = True

@@ -15,8 +15,10 @@ from typing import TYPE_CHECKING
 
 import asyncpg
 import pytest
+from sqlalchemy.ext.asyncio import create_async_engine
 
 from elis.search.v1 import search_pb2 as pb
+from services.search import state
 from services.search.engine import DAY, DayState
 from services.search.engines.tantivy.engine import FolderInUse, TantivyOptions, open_tantivy
 from tests.services.search.corpus import NOON, make_blocks
@@ -173,3 +175,17 @@ async def test_sigkill_while_indexing_neither_loses_nor_doubles(stage: Stage, da
     assert len(counts) == total
     assert set(counts.values()) == {1}
     assert counts.keys() == {line.event_id for line in stage.log.events}
+
+
+async def test_an_outage_of_postgres_does_not_end_the_writing_of_states(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(state, "INTERVAL_SECONDS", 0.01)
+    database = create_async_engine("postgresql+asyncpg://nobody@127.0.0.1:1/none")
+    async with open_tantivy(tmp_path, TantivyOptions()) as engine:
+        await engine.index(make_blocks(some(10)))
+        await engine.commit("1-1")
+        writing = asyncio.create_task(state.IndexStates(database, engine).run())
+        await asyncio.sleep(0.5)
+        assert not writing.done()
+        writing.cancel()
+        await asyncio.gather(writing, return_exceptions=True)
+    await database.dispose()
