@@ -20,7 +20,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
 
-from kit.errors import ElisError, InvalidArgument, NotFound
+from kit.errors import ElisError, InvalidArgument, NotFound, Unavailable
 from kit.terminal import complain, console
 from kit.up import MAX_PORT_OFFSET, Stack, run_stack, run_until_signal
 from services.ingest.sender import read_credentials
@@ -40,6 +40,7 @@ SETTLE_SECONDS = 60.0
 CALM_SECONDS = 6.0
 """The judgement is finished when nothing has changed for so long."""
 EVIDENCE_LINES = 3
+_RETRYABLE = frozenset({"UNAVAILABLE", "DEADLINE_EXCEEDED", "RATE_LIMITED"})
 
 STORY_QUERY = """
 query Story($start: DateTime!, $end: DateTime!) {
@@ -129,7 +130,11 @@ async def _await_judgement(stack: Stack, playback: Playback) -> dict[str, Any]:
     async with httpx.AsyncClient(timeout=10.0, headers=headers, trust_env=False) as client:
         with console.status("waiting for ELIS to judge the last minutes"):
             while time.monotonic() < deadline:
-                answer = await _ask(client, stack.credentials["graphql_url"], variables)
+                try:
+                    answer = await _ask(client, stack.credentials["graphql_url"], variables)
+                except Unavailable:
+                    await asyncio.sleep(0.5)
+                    continue
                 shape = _shape(answer)
                 if not story or shape != _shape(story):
                     changed_at = time.monotonic()
@@ -138,14 +143,22 @@ async def _await_judgement(stack: Stack, playback: Playback) -> dict[str, Any]:
                 if counted >= accepted and time.monotonic() - changed_at > CALM_SECONDS:
                     break
                 await asyncio.sleep(0.5)
+    if not story:
+        raise Unavailable(f"ELIS did not say in {SETTLE_SECONDS:.0f} s what it made of the story; read the logs in {stack.data_dir / 'logs'}")
     return story
 
 
 async def _ask(client: httpx.AsyncClient, url: str, variables: dict[str, str]) -> dict[str, Any]:
-    response = await client.post(url, json={"query": STORY_QUERY, "variables": variables})
+    """Returns the story so far; raises Unavailable when the gateway has no time for it now."""
+    try:
+        response = await client.post(url, json={"query": STORY_QUERY, "variables": variables})
+    except httpx.TransportError as error:
+        raise Unavailable(f"the gateway does not answer ({type(error).__name__})") from None
     content = response.json()
     if content.get("errors"):
-        raise InvalidArgument(f"the gateway answered: {content['errors'][0]['message']}")
+        first = content["errors"][0]
+        kind = Unavailable if first.get("extensions", {}).get("code") in _RETRYABLE else InvalidArgument
+        raise kind(f"the gateway answered: {first['message']}")
     data: dict[str, Any] = content["data"]
     for group in data["statistics"]["groups"]:
         group["events"], group["errors"] = int(group["events"]), int(group["errors"])

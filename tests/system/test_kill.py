@@ -89,7 +89,7 @@ def test_a_target_is_killed_under_load(landscape: Landscape, public: Api, target
 def test_postgres_crashes_under_load(landscape: Landscape, public: Api) -> None:
     source = name_source("kill-postgres")
     with send_load(landscape.credentials, source) as senders:
-        for number in (signal.SIGQUIT, signal.SIGKILL):
+        for number in (signal.SIGQUIT, signal.SIGKILL) * 2:
             await_progress(senders)
             time.sleep(random.uniform(0.0, 0.5))
             landscape.kill_engine("postgres", number)
