@@ -64,7 +64,7 @@ class PasswordHash:
     def matches(self, password: str) -> bool:
         """Says whether the password is the one, in a time that does not tell how near it was."""
         # HMAC fills a short key with zeros (RFC 2104), so a NUL behind the password would make no difference.
-        return "\x00" not in password and hmac.compare_digest(derive(_encode(password), self.salt, self.rounds, len(self.hash)), self.hash)
+        return not password.endswith("\x00") and hmac.compare_digest(derive(_encode(password), self.salt, self.rounds, len(self.hash)), self.hash)
 
     def __str__(self) -> str:
         return f"{_SCHEME}${self.rounds}${b64encode(self.salt).decode()}${b64encode(self.hash).decode()}"
@@ -137,8 +137,8 @@ class PasswordPolicy:
             raise InvalidArgument(f"the password must have at least {MIN_CHARACTERS} characters, not {len(password)}")
         if len(password) > MAX_CHARACTERS:
             raise InvalidArgument(f"the password must have at most {MAX_CHARACTERS} characters, not {len(password)}")
-        if "\x00" in password:
-            raise InvalidArgument("the password contains a NUL character")
+        if password.endswith("\x00"):
+            raise InvalidArgument("the password ends with a NUL character")
         if len(set(password)) < _FEWEST_DIFFERENT:
             raise InvalidArgument("the password repeats too few different characters")
         folded = password.casefold()

@@ -34,7 +34,7 @@ def test_wycheproof_pbkdf2_vectors() -> None:
     assert checked == 60
 
 
-@given(st.text(st.characters(exclude_characters="\x00", exclude_categories=["Cs"]), min_size=1, max_size=MAX_CHARACTERS), st.integers(1, 3))
+@given(st.text(min_size=1, max_size=MAX_CHARACTERS).filter(lambda text: not text.endswith("\x00")), st.integers(1, 3))
 @settings(max_examples=40, deadline=None)
 def test_any_password_matches_itself_and_nothing_cut_or_longer(password: str, rounds: int) -> None:
     kept = PasswordHash.parse(str(PasswordHash.create(password, rounds)))
