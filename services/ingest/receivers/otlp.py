@@ -6,10 +6,11 @@ from collections.abc import Iterable
 from typing import Any
 
 import orjson
-from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest, ExportLogsServiceResponse
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 
 from services.ingest.batch import Batch
+from services.ingest.committer import Outcome
 from services.ingest.tokens import Agent
 
 DEFAULT_SYSTEM = "application"
@@ -48,6 +49,15 @@ def batch_of(request: ExportLogsServiceRequest, agent: Agent) -> tuple[Batch, li
                 )
                 environments.append(environment)
     return batch, environments
+
+
+def answer(outcome: Outcome) -> ExportLogsServiceResponse:
+    """Returns the reply to an export: partial success only when records were rejected, so that nothing is sent again."""
+    response = ExportLogsServiceResponse()
+    if outcome.rejected:
+        response.partial_success.rejected_log_records = outcome.rejected
+        response.partial_success.error_message = "records larger than the limit were kept as rejected events"
+    return response
 
 
 def attributes_of(pairs: Iterable[KeyValue]) -> dict[str, Any]:

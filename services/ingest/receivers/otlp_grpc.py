@@ -11,7 +11,7 @@ from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsSer
 from kit.errors import Unavailable
 from kit.interceptors import abort
 from services.ingest.intake import Intake
-from services.ingest.receivers.otlp import DEFAULT_SYSTEM, batch_of
+from services.ingest.receivers.otlp import DEFAULT_SYSTEM, answer, batch_of
 from services.ingest.receivers.otlp_http import authenticate
 from services.ingest.settings import IngestSettings
 from services.ingest.tokens import TokenBook
@@ -57,11 +57,7 @@ class OtlpLogsServicer(rpc.LogsServiceServicer):
                 environments=environments,
                 sender=f"{context.peer()} {metadata.get('user-agent', '')}"[:200],
             )
-        response = ExportLogsServiceResponse()
-        if outcome.rejected:
-            response.partial_success.rejected_log_records = outcome.rejected
-            response.partial_success.error_message = "records larger than the limit were kept as rejected events"
-        return response
+        return answer(outcome)
 
 
 def create_otlp_server(settings: IngestSettings, servicer: OtlpLogsServicer) -> grpc.aio.Server:

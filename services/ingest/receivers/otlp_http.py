@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from google.protobuf.message import DecodeError
 from google.rpc.status_pb2 import Status
-from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest, ExportLogsServiceResponse
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -14,7 +14,7 @@ from services.ingest.batch import Batch
 from services.ingest.intake import Intake
 from services.ingest.receivers.bodies import BodyTooLarge, UnsupportedEncoding, admitted_size, read_body
 from services.ingest.receivers.hec import parse_authorization
-from services.ingest.receivers.otlp import DEFAULT_SYSTEM, batch_of
+from services.ingest.receivers.otlp import DEFAULT_SYSTEM, answer, batch_of
 from services.ingest.settings import IngestSettings
 from services.ingest.tokens import Agent, TokenBook, TokenState
 
@@ -61,11 +61,7 @@ class OtlpHttpReceiver:
                 )
         except ElisError as error:
             return _refuse(error)
-        response = ExportLogsServiceResponse()
-        if outcome.rejected:
-            response.partial_success.rejected_log_records = outcome.rejected
-            response.partial_success.error_message = "records larger than the limit were kept as rejected events"
-        return Response(response.SerializeToString(), media_type=PROTOBUF)
+        return Response(answer(outcome).SerializeToString(), media_type=PROTOBUF)
 
 
 async def authenticate(header: str | None, tokens: TokenBook) -> Agent:
