@@ -20,7 +20,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
 
-from kit.errors import ElisError, InvalidArgument, NotFound, Unavailable
+from kit.errors import DeadlineExceeded, ElisError, InvalidArgument, NotFound, RateLimited, Unavailable
 from kit.terminal import complain, console
 from kit.up import MAX_PORT_OFFSET, Stack, run_stack, run_until_signal
 from services.ingest.sender import read_credentials
@@ -40,7 +40,7 @@ SETTLE_SECONDS = 60.0
 CALM_SECONDS = 6.0
 """The judgement is finished when nothing has changed for so long."""
 EVIDENCE_LINES = 3
-_RETRYABLE = frozenset({"UNAVAILABLE", "DEADLINE_EXCEEDED", "RATE_LIMITED"})
+_RETRYABLE = frozenset(error.status.name for error in (Unavailable, DeadlineExceeded, RateLimited))
 
 STORY_QUERY = """
 query Story($start: DateTime!, $end: DateTime!) {
