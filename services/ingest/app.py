@@ -27,6 +27,7 @@ from services.ingest.settings import IngestSettings
 from services.ingest.sources import SourceBook
 from services.ingest.tokens import TokenBook
 from services.ingest.upkeep import Upkeep
+from services.ingest.worker import Worker
 
 
 @asynccontextmanager
@@ -44,8 +45,9 @@ async def build(settings: IngestSettings) -> AsyncIterator[Application]:
         announcer = Announcer(redis)
         masker = Masker(settings.masking_key.get_secret_value().encode(), BUILT_IN_RULES)
         sealer = Sealer(bytes.fromhex(settings.seal_key.get_secret_value()))
-        committer = Committer(settings, pool, sources, sealer, announcer)
-        intake = Intake(settings, sources, Pipeline(settings, sources, masker), committer)
+        worker = Worker()
+        committer = Committer(settings, pool, sources, Pipeline(settings, sources, masker), sealer, announcer, worker)
+        intake = Intake(settings, sources, committer, worker)
         tokens = TokenBook(auth_pb2_grpc.AuthServiceStub(auth_channel))
 
         routes = [*HecReceiver(settings, intake, tokens).routes(), *OtlpHttpReceiver(settings, intake, tokens).routes()]

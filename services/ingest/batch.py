@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -35,6 +36,30 @@ class Batch:
 
     def __len__(self) -> int:
         return len(self.body)
+
+    def columns(self) -> tuple[list[Any], ...]:
+        """Returns the columns themselves, in the order of the fields."""
+        return (
+            self.source,
+            self.body,
+            self.timestamp,
+            self.severity_number,
+            self.severity_text,
+            self.host,
+            self.service,
+            self.attributes,
+            self.trace_id,
+            self.span_id,
+        )
+
+    def extend(self, other: Batch) -> None:
+        """Adds the records of another batch."""
+        for own, more in zip(self.columns(), other.columns(), strict=True):
+            own.extend(more)
+
+    def pick(self, rows: Sequence[int]) -> Batch:
+        """Returns a batch of the given rows."""
+        return Batch(*([column[row] for row in rows] for column in self.columns()))
 
     def append(
         self,

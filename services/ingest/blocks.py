@@ -45,7 +45,7 @@ class BlockIds:
         self._next = 0
         self._end = 0
 
-    async def take(self, connection: SqlConnection) -> int:
+    async def take(self, connection: SqlConnection | asyncpg.Pool[Any]) -> int:
         """Returns an id that no other block has."""
         if self._next == self._end:
             first: int = await connection.fetchval("SELECT nextval('ingest.block_ids')")

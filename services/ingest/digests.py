@@ -20,18 +20,10 @@ def digest_request(token_id: str, batch: Batch, rejections: Sequence[Rejection] 
     """
     if idempotency_key:
         return blake2b(orjson.dumps([token_id, idempotency_key]), digest_size=DIGEST_BYTES, person=b"elis-key").digest()
-    columns = [
-        token_id,
-        batch.source,
-        batch.body,
-        batch.timestamp,
-        batch.severity_number,
-        batch.severity_text,
-        batch.host,
-        batch.service,
-        batch.attributes,
-        batch.trace_id,
-        batch.span_id,
-        [rejection.raw.hex() for rejection in rejections],
-    ]
+    columns = [token_id, *batch.columns(), [rejection.raw.hex() for rejection in rejections]]
     return blake2b(orjson.dumps(columns, option=orjson.OPT_NON_STR_KEYS), digest_size=DIGEST_BYTES, person=b"elis-records").digest()
+
+
+def digest_record(token_id: str, key: str) -> bytes:
+    """Returns the digest of one record that its sender gave an id of its own, in whatever request it comes."""
+    return blake2b(orjson.dumps([token_id, key]), digest_size=DIGEST_BYTES, person=b"elis-record").digest()

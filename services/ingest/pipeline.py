@@ -1,45 +1,42 @@
-"""From a batch of records to encoded lines: parse, mask, judge time and size, fingerprint, encode, count."""
+"""From records as they were sent to columns that can be encoded: parse, mask, judge time and size, fingerprint."""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from services.ingest.batch import Batch
 from services.ingest.fingerprints import fingerprint_bodies
 from services.ingest.formats import FORMATS
-from services.ingest.lines import encode_lines
 from services.ingest.masking import Masker
 from services.ingest.rejections import Rejection, RejectReason
 from services.ingest.settings import IngestSettings
 from services.ingest.sources import SourceBook
-from services.ingest.summary import SummaryRows
 
-NANOSECONDS_PER_DAY = 86_400_000_000_000
 ORIGINAL_TIME = "elis.original_time"
 """Attribute that keeps a time too far off to be believed, in nanoseconds since 1970."""
 
 
 @dataclass(slots=True)
-class Chunk:
-    """The encoded events of one request that belong to one day, and what they count as."""
-
-    day: int
-    """Days since 1970."""
-    lines: list[bytes]
-    first_timestamp: int
-    last_timestamp: int
-    rows: SummaryRows
-
-
-@dataclass(slots=True)
 class Prepared:
-    """A request that is ready to be committed."""
+    """A batch that is ready to be encoded: its columns, and which rows became events."""
 
-    chunks: list[Chunk] = field(default_factory=list)
-    rejections: list[Rejection] = field(default_factory=list)
-    events: int = 0
+    batch: Batch
+    observed_at: Sequence[int]
+    """Nanoseconds since 1970 at which ELIS got the record, per row."""
+    timestamps: list[int] = field(default_factory=list)
+    """The times that are believed, per row; those of the batch are the sender's."""
+    systems: list[str] = field(default_factory=list)
+    environments: list[str] = field(default_factory=list)
+    fingerprints: list[int] = field(default_factory=list)
+    fingerprint_texts: list[str] = field(default_factory=list)
+    """The fingerprints as 16 hexadecimal digits."""
+    templates: dict[int, str] = field(default_factory=dict)
+    rows: list[int] = field(default_factory=list)
+    """The rows that are events."""
+    rejections: dict[int, Rejection] = field(default_factory=dict)
+    """What became of the others, by row."""
 
 
 class Pipeline:
@@ -48,64 +45,36 @@ class Pipeline:
     def __init__(self, settings: IngestSettings, sources: SourceBook, masker: Masker) -> None:
         self._sources = sources
         self._masker = masker
-        self._max_block_events = settings.max_block_events
         self._max_record_bytes = settings.max_record_bytes
         self._oldest_ns = int(settings.oldest_event.total_seconds()) * 1_000_000_000
         self._future_ns = int(settings.future_tolerance.total_seconds()) * 1_000_000_000
 
-    def prepare(self, batch: Batch, *, observed_at: int, formats: Sequence[str] | None = None) -> Prepared:
-        """Turns a batch into chunks of encoded lines, one per event day; changes the batch in place.
+    def prepare(self, batch: Batch, *, observed_at: Sequence[int], formats: Sequence[str] | None = None) -> Prepared:
+        """Parses, masks, judges and fingerprints a batch; changes it in place.
 
         `formats` declares a format name per row (empty: the source's own, else detected). A record that cannot
         become an event is returned as a rejection and does not hold up its neighbours.
         """
-        prepared = Prepared()
-        rows = self._select_sound(batch, prepared.rejections)
-        if not rows:
-            return prepared
-        self._parse(batch, rows, formats)
+        prepared = Prepared(batch, observed_at)
+        prepared.rows = self._select_sound(batch, prepared.rejections)
+        self._parse(batch, prepared.rows, formats)
         self._masker.mask_batch(batch)
-        timestamps = self._judge_times(batch, rows, observed_at)
-        fingerprint_column, templates = fingerprint_bodies(batch.body)
+        prepared.timestamps = self._judge_times(batch, observed_at)
+        prepared.fingerprints, prepared.templates = fingerprint_bodies(batch.body)
+        texts = {number: f"{number:016x}" for number in prepared.templates}
+        prepared.fingerprint_texts = [texts[number] for number in prepared.fingerprints]
         states = {name: self._sources.state(name) for name in set(batch.source)}
-        systems = [states[name].system for name in batch.source]
-        environments = [states[name].environment for name in batch.source]
-
-        for day, members in self._slices(rows, timestamps):
-            lines = encode_lines(
-                batch,
-                members,
-                timestamps=timestamps,
-                observed_at=observed_at,
-                systems=systems,
-                environments=environments,
-                fingerprints=fingerprint_column,
-            )
-            counts = SummaryRows()
-            counts.add_rows(
-                batch, members, timestamps=timestamps, systems=systems, environments=environments, fingerprints=fingerprint_column, templates=templates
-            )
-            stamps = [timestamps[row] for row in members]
-            prepared.chunks.append(Chunk(day, lines, min(stamps), max(stamps), counts))
-        prepared.events = len(rows)
+        prepared.systems = [states[name].system for name in batch.source]
+        prepared.environments = [states[name].environment for name in batch.source]
         return prepared
 
-    def _slices(self, rows: Sequence[int], timestamps: Sequence[int]) -> Iterator[tuple[int, list[int]]]:
-        """Yields (day, rows) with no more rows than a block may hold."""
-        days: defaultdict[int, list[int]] = defaultdict(list)
-        for row in rows:
-            days[timestamps[row] // NANOSECONDS_PER_DAY].append(row)
-        for day, members in days.items():
-            for start in range(0, len(members), self._max_block_events):
-                yield day, members[start : start + self._max_block_events]
-
-    def _select_sound(self, batch: Batch, rejections: list[Rejection]) -> list[int]:
+    def _select_sound(self, batch: Batch, rejections: dict[int, Rejection]) -> list[int]:
         sound: list[int] = []
         for row, body in enumerate(batch.body):
             # len() counts characters: at most four bytes each, so most bodies need no encoding to be judged.
             if len(body) * 4 > self._max_record_bytes and len(raw := body.encode()) > self._max_record_bytes:
                 detail = f"the record has {len(raw)} bytes, more than {self._max_record_bytes}"
-                rejections.append(Rejection(batch.source[row], RejectReason.RECORD_TOO_LARGE, detail, raw))
+                rejections[row] = Rejection(batch.source[row], RejectReason.RECORD_TOO_LARGE, detail, raw)
                 batch.body[row] = ""
             else:
                 sound.append(row)
@@ -120,14 +89,13 @@ class Pipeline:
             state = self._sources.choose_format(source, name, bodies)
             FORMATS[name or state.format].parse(batch, members, state.zone)
 
-    def _judge_times(self, batch: Batch, rows: Sequence[int], observed_at: int) -> list[int]:
-        earliest, latest = max(0, observed_at - self._oldest_ns), observed_at + self._future_ns
+    def _judge_times(self, batch: Batch, observed_at: Sequence[int]) -> list[int]:
         timestamps = list(batch.timestamp)
-        for row in rows:
-            stamp = timestamps[row]
-            if earliest <= stamp <= latest and stamp:
+        oldest, future = self._oldest_ns, self._future_ns
+        for row, (stamp, observed) in enumerate(zip(batch.timestamp, observed_at, strict=True)):
+            if stamp > 0 and observed - oldest <= stamp <= observed + future:
                 continue
-            timestamps[row] = observed_at
+            timestamps[row] = observed
             if stamp:
                 batch.attributes[row] = {**(batch.attributes[row] or {}), ORIGINAL_TIME: stamp}
         return timestamps

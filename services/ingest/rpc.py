@@ -20,6 +20,7 @@ from kit.mapping import to_proto
 from kit.paging import clamp_page_size, decode_token, encode_token
 from services.ingest.batch import Batch
 from services.ingest.blocks import decompress_lines, get_blocks, get_events, list_blocks, newest_block_ids
+from services.ingest.endpoints import Arrival
 from services.ingest.formats import FORMATS
 from services.ingest.intake import Intake
 from services.ingest.models import RejectedEventRow, SourceRow
@@ -84,16 +85,16 @@ class IngestServicer(rpc.IngestServiceServicer):
             )
         caller = principal()
         rows = len(batch)
-        with self._intake.admit(request.ByteSize()):
+        arrival = Arrival("graphql", Agent(caller.subject, caller.name, ""), user_agent=f"graphql {caller.name}")
+        with self._intake.admit(arrival, request.ByteSize()):
             outcome = await self._intake.take(
                 batch,
-                Agent(caller.subject, caller.name, ""),
+                arrival,
                 default_system=DEFAULT_SYSTEM,
                 systems=[request.system] * rows,
                 environments=[request.environment] * rows,
                 formats=[request.format] * rows if request.format else None,
                 idempotency_key=request.idempotency_key,
-                sender=f"graphql {caller.name}",
             )
         return pb.IngestEventsResponse(accepted=outcome.accepted, duplicates=outcome.duplicates, rejected=outcome.rejected)
 

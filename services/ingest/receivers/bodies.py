@@ -8,9 +8,12 @@ import zlib
 from starlette.requests import Request
 
 from kit.errors import InvalidArgument
+from services.ingest.endpoints import Arrival
+from services.ingest.tokens import Agent
 
 _GZIP = zlib.MAX_WBITS | 16
 _INLINE_BYTES = 16 * 1024
+MAX_USER_AGENT = 200
 
 
 class BodyTooLarge(InvalidArgument):
@@ -65,6 +68,11 @@ def decompress_gzip(body: bytes, limit: int) -> bytes:
         parts.append(part)
         body = member.unused_data
     return b"".join(parts)
+
+
+def arrival_of(request: Request, protocol: str, agent: Agent) -> Arrival:
+    """Returns who sends an HTTP request."""
+    return Arrival(protocol, agent, request.client.host if request.client else "", request.headers.get("user-agent", "")[:MAX_USER_AGENT])
 
 
 def admitted_size(request: Request, limit: int) -> int:

@@ -19,14 +19,16 @@ from starlette.routing import Route
 
 from kit.errors import ElisError, Unavailable
 from services.ingest.batch import Batch
-from services.ingest.committer import Outcome
+from services.ingest.endpoints import Arrival
 from services.ingest.formats import FORMATS, detect_format
+from services.ingest.groups import Outcome
 from services.ingest.intake import Intake
-from services.ingest.receivers.bodies import BodyTooLarge, BrokenBody, UnsupportedEncoding, admitted_size, read_body
+from services.ingest.receivers.bodies import BodyTooLarge, BrokenBody, UnsupportedEncoding, admitted_size, arrival_of, read_body
 from services.ingest.receivers.hec_events import HecBatch, HecProblem, declared_format, decode_events
 from services.ingest.settings import IngestSettings
 from services.ingest.tokens import Agent, TokenBook, TokenState
 
+PROTOCOL = "hec"
 DEFAULT_SYSTEM = "splunk"
 IDEMPOTENCY_HEADER = "x-elis-idempotency-key"
 _IDEMPOTENCY_KEY = re.compile(r"[\x21-\x7e]{1,200}")
@@ -118,11 +120,12 @@ class HecReceiver:
         if refusal is not None:
             return refusal.response()
         try:
-            with self._intake.admit(admitted_size(request, self._limit)):
+            arrival = arrival_of(request, PROTOCOL, agent)
+            with self._intake.admit(arrival, admitted_size(request, self._limit)):
                 body = await read_body(request, self._limit)
                 if not body.strip():
                     return NO_DATA.response()
-                response: Response = await store(request, agent, body)
+                response: Response = await store(request, arrival, body)
                 return response
         except BodyTooLarge:
             return TOO_LARGE.response()
@@ -135,32 +138,30 @@ class HecReceiver:
         except ElisError:
             return SERVER_ERROR.response()
 
-    async def _store_events(self, request: Request, agent: Agent, body: bytes) -> Response:
+    async def _store_events(self, request: Request, arrival: Arrival, body: bytes) -> Response:
         query = dict(request.query_params)  # a multi-dict raises and catches an error for each name that it has not
-        decoded, problem = await self._intake.decode(len(body), lambda: decode_events(body, query, agent))
-        outcome = await self._take(request, agent, decoded)
+        decoded, problem = await self._intake.decode(len(body), lambda: decode_events(body, query, arrival.agent))
+        outcome = await self._take(request, arrival, decoded)
         if problem is not None:
             return _reply_to(problem).response(outcome, **{"invalid-event-number": problem.event_number})
         return SUCCESS.response(outcome)
 
-    async def _store_raw(self, request: Request, agent: Agent, body: bytes) -> Response:
-        decoded = await self._intake.decode(len(body), lambda: _decode_raw(body, request.query_params, agent))
+    async def _store_raw(self, request: Request, arrival: Arrival, body: bytes) -> Response:
+        decoded = await self._intake.decode(len(body), lambda: _decode_raw(body, request.query_params, arrival.agent))
         if not len(decoded.batch):
             return NO_DATA.response()
-        return SUCCESS.response(await self._take(request, agent, decoded))
+        return SUCCESS.response(await self._take(request, arrival, decoded))
 
-    async def _take(self, request: Request, agent: Agent, decoded: HecBatch) -> Outcome:
+    async def _take(self, request: Request, arrival: Arrival, decoded: HecBatch) -> Outcome:
         key = request.headers.get(IDEMPOTENCY_HEADER, "")
-        client = request.client.host if request.client else ""
         return await self._intake.take(
             decoded.batch,
-            agent,
+            arrival,
             default_system=DEFAULT_SYSTEM,
             systems=decoded.systems,
             environments=decoded.environments,
             formats=decoded.formats,
             idempotency_key=key if _IDEMPOTENCY_KEY.fullmatch(key) else "",
-            sender=f"{client} {request.headers.get('user-agent', '')}"[:200],
         )
 
     async def _authenticate(self, request: Request) -> tuple[Agent, Reply | None]:

@@ -10,7 +10,7 @@ from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsSer
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 
 from services.ingest.batch import Batch
-from services.ingest.committer import Outcome
+from services.ingest.groups import Outcome
 from services.ingest.tokens import Agent
 
 DEFAULT_SYSTEM = "application"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
+from urllib.parse import unquote
 
 import grpc
 from opentelemetry.proto.collector.logs.v1 import logs_service_pb2_grpc as rpc
@@ -10,6 +11,7 @@ from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsSer
 
 from kit.errors import Unavailable
 from kit.interceptors import abort
+from services.ingest.endpoints import Arrival
 from services.ingest.intake import Intake
 from services.ingest.receivers.otlp import DEFAULT_SYSTEM, answer, batch_of
 from services.ingest.receivers.otlp_http import authenticate
@@ -19,6 +21,7 @@ from services.ingest.tokens import TokenBook
 if TYPE_CHECKING:
     from kit.interceptors import RpcContext
 
+PROTOCOL = "otlp_grpc"
 EXPORT_PATH = "/opentelemetry.proto.collector.logs.v1.LogsService/Export"
 MAX_CONCURRENT_EXPORTS = 256
 
@@ -48,16 +51,22 @@ class OtlpLogsServicer(rpc.LogsServiceServicer):
         metadata = {key: value for key, value in context.invocation_metadata() or () if isinstance(value, str)}
         agent = await authenticate(metadata.get("authorization"), self._tokens)
         size = request.ByteSize()
-        with self._intake.admit(size):
+        arrival = Arrival(PROTOCOL, agent, address_of(context.peer()), metadata.get("user-agent", "")[:200])
+        with self._intake.admit(arrival, size):
             batch, environments = await self._intake.decode(size, lambda: batch_of(request, agent))
             outcome = await self._intake.take(
                 batch,
-                agent,
+                arrival,
                 default_system=DEFAULT_SYSTEM,
                 environments=environments,
-                sender=f"{context.peer()} {metadata.get('user-agent', '')}"[:200],
             )
         return answer(outcome)
+
+
+def address_of(peer: str) -> str:
+    """Returns the address in gRPC's name of a peer: `ipv4:10.0.0.1:4711` or `ipv6:%5B::1%5D:4711`."""
+    kind, _, rest = peer.partition(":")
+    return unquote(rest.rpartition(":")[0]).strip("[]") if kind in ("ipv4", "ipv6") else peer[:200]
 
 
 def create_otlp_server(settings: IngestSettings, servicer: OtlpLogsServicer) -> grpc.aio.Server:

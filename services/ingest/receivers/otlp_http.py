@@ -12,12 +12,13 @@ from starlette.routing import Route
 from kit.errors import ElisError, InvalidArgument, PermissionDenied, Unauthenticated, Unavailable
 from services.ingest.batch import Batch
 from services.ingest.intake import Intake
-from services.ingest.receivers.bodies import BodyTooLarge, UnsupportedEncoding, admitted_size, read_body
+from services.ingest.receivers.bodies import BodyTooLarge, UnsupportedEncoding, admitted_size, arrival_of, read_body
 from services.ingest.receivers.hec import parse_authorization
 from services.ingest.receivers.otlp import DEFAULT_SYSTEM, answer, batch_of
 from services.ingest.settings import IngestSettings
 from services.ingest.tokens import Agent, TokenBook, TokenState
 
+PROTOCOL = "otlp_http"
 PROTOBUF = "application/x-protobuf"
 _STATUS: tuple[tuple[type[ElisError], int], ...] = (
     (BodyTooLarge, 413),
@@ -48,16 +49,15 @@ class OtlpHttpReceiver:
             content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
             if content_type != PROTOBUF:
                 raise UnsupportedEncoding(f"the content type {content_type[:60]!r} is not supported; use {PROTOBUF}")
-            with self._intake.admit(admitted_size(request, self._limit)):
+            arrival = arrival_of(request, PROTOCOL, agent)
+            with self._intake.admit(arrival, admitted_size(request, self._limit)):
                 body = await read_body(request, self._limit)
                 batch, environments = await self._intake.decode(len(body), lambda: _decode_export(body, agent))
-                client = request.client.host if request.client else ""
                 outcome = await self._intake.take(
                     batch,
-                    agent,
+                    arrival,
                     default_system=DEFAULT_SYSTEM,
                     environments=environments,
-                    sender=f"{client} {request.headers.get('user-agent', '')}"[:200],
                 )
         except ElisError as error:
             return _refuse(error)

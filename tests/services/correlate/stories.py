@@ -15,9 +15,9 @@ from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsSer
 
 from elis.ingest.v1 import ingest_pb2 as pb
 from services.ingest.batch import Batch
-from services.ingest.lines import number_lines
+from services.ingest.drafts import build_block, draft_blocks
 from services.ingest.masking import Masker
-from services.ingest.pipeline import Pipeline, Prepared
+from services.ingest.pipeline import Pipeline
 from services.ingest.receivers.hec_events import decode_events
 from services.ingest.receivers.otlp import batch_of
 from services.ingest.settings import IngestSettings
@@ -65,19 +65,20 @@ class Intake:
     def _prepare(self, batch: Batch, default_system: str, systems: list[str], environments: list[str], formats: list[str] | None) -> Iterator[pb.Block]:
         for name, system, environment in zip(batch.source, systems, environments, strict=True):
             self._sources.register(name, system=system, default_system=default_system, environment=environment)
-        prepared: Prepared = self._pipeline.prepare(batch, observed_at=START_NS + 40 * 86_400 * 1_000_000_000, formats=formats)
+        observed_at = START_NS + 40 * 86_400 * 1_000_000_000
+        prepared = self._pipeline.prepare(batch, observed_at=[observed_at] * len(batch), formats=formats)
         assert not prepared.rejections
-        for chunk in prepared.chunks:
-            number = next(self._numbers)
+        for draft in draft_blocks(prepared, prepared.rows, 16_384):
+            built = build_block(prepared, draft, next(self._numbers))
             block = pb.Block(
-                id=number,
-                day=chunk.day,
-                events=len(chunk.lines),
-                first_timestamp=chunk.first_timestamp,
-                last_timestamp=chunk.last_timestamp,
-                cursor=f"c{number:08d}",
-                lines=zstandard.compress(number_lines(chunk.lines, number)),
-                summary=chunk.rows.to_proto(),
+                id=built.id,
+                day=built.day,
+                events=built.events,
+                first_timestamp=built.first_timestamp,
+                last_timestamp=built.last_timestamp,
+                cursor=f"c{built.id:08d}",
+                lines=built.lines,
+                summary=pb.BlockSummary.FromString(zstandard.decompress(built.summary)),
             )
             block.created_at.FromDatetime(datetime.now(UTC))
             yield block

@@ -22,6 +22,7 @@ from kit.targets import TARGETS
 from services.ingest.announcer import Announcer
 from services.ingest.app import build
 from services.ingest.committer import Committer
+from services.ingest.endpoints import Arrival
 from services.ingest.intake import Intake
 from services.ingest.masking import BUILT_IN_RULES, Masker
 from services.ingest.pipeline import Pipeline
@@ -29,9 +30,10 @@ from services.ingest.rejections import Sealer
 from services.ingest.settings import IngestSettings
 from services.ingest.sources import SourceBook
 from services.ingest.tokens import Agent
+from services.ingest.worker import Worker
 from tests.fixtures.signin import RunningAuth
 
-AGENT = Agent("token-1", "tests", "")
+ARRIVAL = Arrival("hec", Agent("token-1", "tests", ""), "192.0.2.1", "tests")
 
 
 @pytest.fixture
@@ -66,9 +68,10 @@ async def intake(settings: IngestSettings, pool: asyncpg.Pool[Any]) -> AsyncIter
     """A running intake with its committer."""
     sources = SourceBook(pool)
     masker = Masker(settings.masking_key.get_secret_value().encode(), BUILT_IN_RULES)
-    committer = Committer(settings, pool, sources, Sealer(bytes(32)), NullRedisAnnouncer())
+    worker = Worker()
+    committer = Committer(settings, pool, sources, Pipeline(settings, sources, masker), Sealer(bytes(32)), NullRedisAnnouncer(), worker)
     task = asyncio.create_task(committer.run())
-    yield Intake(settings, sources, Pipeline(settings, sources, masker), committer)
+    yield Intake(settings, sources, committer, worker)
     await cancel_tasks([task])
 
 

@@ -16,7 +16,7 @@ from services.ingest.blocks import decompress_lines, get_blocks, get_events, lis
 from services.ingest.intake import Intake
 from services.ingest.rejections import Sealer
 from services.ingest.settings import IngestSettings
-from tests.services.ingest.conftest import AGENT
+from tests.services.ingest.conftest import ARRIVAL
 
 DAY = 86_400 * 10**9
 
@@ -32,7 +32,7 @@ def batch_of(*bodies: str, source: str = "s", timestamp: int | None = None) -> B
 
 async def take(intake: Intake, batch: Batch, **options: Any) -> tuple[int, int, int]:
     """Takes a batch in; returns accepted, duplicates, rejected."""
-    outcome = await intake.take(batch, AGENT, default_system="application", **options)
+    outcome = await intake.take(batch, ARRIVAL, default_system="application", **options)
     return outcome.accepted, outcome.duplicates, outcome.rejected
 
 
@@ -93,6 +93,38 @@ async def test_the_same_request_racing_with_itself_counts_once(intake: Intake, p
     outcomes = await asyncio.gather(*(take(intake, batch_of("a", timestamp=stamp)) for _ in range(20)))
     assert sorted(outcomes) == [(0, 1, 0)] * 19 + [(1, 0, 0)]
     assert len(await events_of(pool)) == 1
+
+
+async def test_a_record_with_an_id_is_recognised_in_any_request(intake: Intake, pool: asyncpg.Pool[Any]) -> None:
+    stamp = time.time_ns()
+    assert await take(intake, batch_of("a", "b", timestamp=stamp), record_keys=["1", "2"]) == (2, 0, 0)
+    outcome = await intake.take(batch_of("c", "b", "plain", timestamp=stamp + 9), ARRIVAL, default_system="application", record_keys=["3", "2", ""])
+    assert (outcome.accepted, outcome.duplicates, outcome.duplicate_rows) == (2, 1, frozenset({1}))
+    assert await take(intake, batch_of("c", "b", "plain", timestamp=stamp + 9), record_keys=["3", "2", ""]) == (0, 3, 0)
+    assert sorted(event["body"] for event in await events_of(pool)) == ["a", "b", "c", "plain"]
+
+
+async def test_an_id_twice_in_one_request_counts_once(intake: Intake, pool: asyncpg.Pool[Any]) -> None:
+    assert await take(intake, batch_of("a", "a again", "b"), record_keys=["1", "1", "2"]) == (2, 1, 0)
+    assert [event["body"] for event in await events_of(pool)] == ["a", "b"]
+
+
+async def test_records_with_ids_race_with_themselves_in_other_requests(intake: Intake, pool: asyncpg.Pool[Any]) -> None:
+    keys = [str(number) for number in range(40)]
+    parts = [keys[start : start + 10] for start in range(0, 31, 3)]
+    outcomes = await asyncio.gather(*(take(intake, batch_of(*part), record_keys=part) for part in parts))
+    assert sum(accepted for accepted, _, _ in outcomes) == 40
+    assert sum(duplicates for _, duplicates, _ in outcomes) == 10 * len(parts) - 40
+    assert sorted(event["body"] for event in await events_of(pool)) == sorted(keys)
+    blocks, _ = await feed(pool)
+    assert sum(sum(block.summary.count) for block in blocks) == 40
+
+
+async def test_an_oversize_record_with_an_id_is_rejected_once(intake: Intake, pool: asyncpg.Pool[Any], settings: IngestSettings) -> None:
+    huge = "x" * (settings.max_record_bytes + 1)
+    assert await take(intake, batch_of(huge, "b"), record_keys=["1", "2"]) == (1, 0, 1)
+    assert await take(intake, batch_of("c", huge), record_keys=["3", "1"]) == (1, 1, 0)
+    assert await pool.fetchval("SELECT count(*) FROM ingest.rejected_events") == 1
 
 
 async def test_requests_of_another_sender_are_other_requests(intake: Intake) -> None:
@@ -212,9 +244,9 @@ def test_a_cursor_of_another_kind_is_refused(cursor: str) -> None:
 
 
 async def test_without_room_a_request_is_refused_before_it_is_read(intake: Intake, settings: IngestSettings) -> None:
-    with intake.admit(settings.max_pending_bytes), pytest.raises(Unavailable), intake.admit(1):
+    with intake.admit(ARRIVAL, settings.max_pending_bytes), pytest.raises(Unavailable), intake.admit(ARRIVAL, 1):
         pass
-    with intake.admit(1):
+    with intake.admit(ARRIVAL, 1):
         pass
 
 
