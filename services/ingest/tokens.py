@@ -39,6 +39,9 @@ class Agent:
     """The source that the token is bound to; empty when the sender names it."""
 
 
+NOBODY = Agent("", "", "")
+"""Who sends without a token that is known."""
+
 _STATES = {
     pb.VerifyIngestTokenResponse.STATE_VALID: TokenState.VALID,
     pb.VerifyIngestTokenResponse.STATE_DISABLED: TokenState.DISABLED,
@@ -61,7 +64,7 @@ class TokenBook:
             if now - checked_at < (VALID_SECONDS if state is TokenState.VALID else UNKNOWN_SECONDS):
                 return state, agent
         if len(token) > MAX_TOKEN_LENGTH:
-            return TokenState.UNKNOWN, Agent("", "", "")
+            return TokenState.UNKNOWN, NOBODY
         try:
             response: pb.VerifyIngestTokenResponse = await self._auth.VerifyIngestToken(pb.VerifyIngestTokenRequest(token=token))
         except ElisError:

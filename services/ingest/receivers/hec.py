@@ -5,9 +5,7 @@ Source: reference wire-formats §1 (reply codes, authentication forms, partial b
 
 from __future__ import annotations
 
-import binascii
 import re
-from base64 import b64decode
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -24,9 +22,10 @@ from services.ingest.formats import FORMATS, detect_format
 from services.ingest.groups import Outcome
 from services.ingest.intake import Intake
 from services.ingest.receivers.bodies import BodyTooLarge, BrokenBody, UnsupportedEncoding, admitted_size, arrival_of, read_body
+from services.ingest.receivers.credentials import parse_authorization
 from services.ingest.receivers.hec_events import HecBatch, HecProblem, declared_format, decode_events
 from services.ingest.settings import IngestSettings
-from services.ingest.tokens import Agent, TokenBook, TokenState
+from services.ingest.tokens import NOBODY, Agent, TokenBook, TokenState
 
 PROTOCOL = "hec"
 DEFAULT_SYSTEM = "splunk"
@@ -117,10 +116,11 @@ class HecReceiver:
 
     async def _receive(self, request: Request, store: Any) -> Response:
         agent, refusal = await self._authenticate(request)
+        arrival = arrival_of(request, PROTOCOL, agent)
         if refusal is not None:
+            self._intake.endpoints.refused(arrival, refusal.text)
             return refusal.response()
         try:
-            arrival = arrival_of(request, PROTOCOL, agent)
             with self._intake.admit(arrival, admitted_size(request, self._limit)):
                 body = await read_body(request, self._limit)
                 if not body.strip():
@@ -165,37 +165,19 @@ class HecReceiver:
         )
 
     async def _authenticate(self, request: Request) -> tuple[Agent, Reply | None]:
-        nobody = Agent("", "", "")
         header = request.headers.get("authorization")
         if header is None:
-            return nobody, QUERY_TOKEN if "token" in request.query_params else TOKEN_REQUIRED
+            return NOBODY, QUERY_TOKEN if "token" in request.query_params else TOKEN_REQUIRED
         token = parse_authorization(header)
         if token is None:
-            return nobody, INVALID_AUTHORIZATION
+            return NOBODY, INVALID_AUTHORIZATION
         try:
             state, agent = await self._tokens.verify(token)
         except Unavailable:
-            return nobody, BUSY
+            return NOBODY, BUSY
         if state is TokenState.VALID:
             return agent, None
-        return nobody, TOKEN_DISABLED if state is TokenState.DISABLED else INVALID_TOKEN
-
-
-def parse_authorization(header: str) -> str | None:
-    """Returns the token of an Authorization header (Splunk, Bearer, or Basic with the token as password)."""
-    scheme, _, value = header.partition(" ")
-    value = value.strip()
-    if not value:
-        return None
-    if scheme.lower() in ("splunk", "bearer"):
-        return value
-    if scheme.lower() == "basic":
-        try:
-            _, colon, password = b64decode(value, validate=True).decode().partition(":")
-        except (binascii.Error, UnicodeDecodeError):
-            return None
-        return password if colon and password else None
-    return None
+        return NOBODY, TOKEN_DISABLED if state is TokenState.DISABLED else INVALID_TOKEN
 
 
 def _decode_raw(body: bytes, query: Mapping[str, str], agent: Agent) -> HecBatch:

@@ -13,8 +13,8 @@ from kit.errors import Unavailable
 from kit.interceptors import abort
 from services.ingest.endpoints import Arrival
 from services.ingest.intake import Intake
+from services.ingest.receivers.credentials import authenticate
 from services.ingest.receivers.otlp import DEFAULT_SYSTEM, answer, batch_of
-from services.ingest.receivers.otlp_http import authenticate
 from services.ingest.settings import IngestSettings
 from services.ingest.tokens import TokenBook
 

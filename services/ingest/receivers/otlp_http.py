@@ -13,10 +13,10 @@ from kit.errors import ElisError, InvalidArgument, PermissionDenied, Unauthentic
 from services.ingest.batch import Batch
 from services.ingest.intake import Intake
 from services.ingest.receivers.bodies import BodyTooLarge, UnsupportedEncoding, admitted_size, arrival_of, read_body
-from services.ingest.receivers.hec import parse_authorization
+from services.ingest.receivers.credentials import authenticate
 from services.ingest.receivers.otlp import DEFAULT_SYSTEM, answer, batch_of
 from services.ingest.settings import IngestSettings
-from services.ingest.tokens import Agent, TokenBook, TokenState
+from services.ingest.tokens import Agent, TokenBook
 
 PROTOCOL = "otlp_http"
 PROTOBUF = "application/x-protobuf"
@@ -62,17 +62,6 @@ class OtlpHttpReceiver:
         except ElisError as error:
             return _refuse(error)
         return Response(answer(outcome).SerializeToString(), media_type=PROTOBUF)
-
-
-async def authenticate(header: str | None, tokens: TokenBook) -> Agent:
-    """Returns the agent of an Authorization header (Bearer, or Basic with the token as password)."""
-    token = parse_authorization(header) if header else None
-    if token is None:
-        raise Unauthenticated("send the ingest token as Authorization: Bearer TOKEN")
-    state, agent = await tokens.verify(token)
-    if state is not TokenState.VALID:
-        raise PermissionDenied(f"the ingest token is {'disabled' if state is TokenState.DISABLED else 'not known'}")
-    return agent
 
 
 def _decode_export(body: bytes, agent: Agent) -> tuple[Batch, list[str]]:
