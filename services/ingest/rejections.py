@@ -22,9 +22,14 @@ _NONCE_BYTES = 12
 
 
 class RejectReason(StrEnum):
-    """The closed list of reasons (docs/rejections.md); a retry of the same bytes helps none of them."""
+    """The closed list of reasons (docs/rejections.md)."""
 
     RECORD_TOO_LARGE = "record_too_large"
+    """The record is larger than `max_record_bytes`."""
+    INVALID_DOCUMENT = "invalid_document"
+    """A document of `_bulk`, Loki, Fluent or another structured protocol that is not what the protocol says."""
+    FRAME_BROKEN = "frame_broken"
+    """Bytes of a framed protocol (syslog, Fluent) of which no record can be cut."""
 
 
 @dataclass(frozen=True, slots=True)
