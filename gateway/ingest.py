@@ -36,6 +36,7 @@ class Source:
     rejected: BigInt = strawberry.field(description="Records rejected.")
     first_seen_at: DateTime | None = strawberry.field(description="When its first event came in.")
     last_seen_at: DateTime | None = strawberry.field(description="When its last event came in.")
+    time_zone: str = strawberry.field(description="Zone in which stamps without a zone are read, by its IANA name.")
 
 
 @strawberry.type(description="A record that could not become an event.")

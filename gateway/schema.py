@@ -22,7 +22,7 @@ from elis.auth.v1 import auth_pb2
 from elis.correlate.v1 import correlate_pb2
 from elis.ingest.v1 import ingest_pb2
 from elis.search.v1 import search_pb2
-from gateway import auth, correlate, events, ingest, search
+from gateway import auth, correlate, events, ingest, search, sources
 from gateway.admission import Admit
 from gateway.context import Info
 from gateway.errors import PresentErrors, record
@@ -100,7 +100,7 @@ def create_schema() -> Schema:
     """Returns the schema."""
     return Schema(
         query=_merge("Query", "What can be read.", search.SearchQuery, correlate.CorrelateQuery, ingest.IngestQuery, auth.AuthQuery, NodeQuery),
-        mutation=_merge("Mutation", "What can be changed.", auth.AuthMutation, ingest.IngestMutation, correlate.CorrelateMutation),
+        mutation=_merge("Mutation", "What can be changed.", auth.AuthMutation, ingest.IngestMutation, sources.SourceMutation, correlate.CorrelateMutation),
         subscription=_merge("Subscription", "What can be followed.", search.SearchSubscription),
         config=StrawberryConfig(default_resolver=create_resolver(TWINS), scalar_map=SCALARS, disable_field_suggestions=True),
         extensions=[PresentErrors, Admit],

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from starlette.applications import Starlette
 
 from elis.auth.v1 import auth_pb2_grpc
-from elis.ingest.v1 import ingest_pb2, ingest_pb2_grpc
+from elis.ingest.v1 import ingest_pb2, ingest_pb2_grpc, sources_pb2, sources_pb2_grpc
 from kit.cache import open_redis
 from kit.db import open_engine, open_pool, ping_engine
 from kit.identity import connect_as_self, open_identity
@@ -25,6 +25,7 @@ from services.ingest.rejections import Sealer
 from services.ingest.rpc import IngestServicer
 from services.ingest.settings import IngestSettings
 from services.ingest.sources import SourceBook
+from services.ingest.sources_rpc import SourceServicer
 from services.ingest.tokens import TokenBook
 from services.ingest.upkeep import Upkeep
 from services.ingest.worker import Worker
@@ -64,7 +65,12 @@ async def build(settings: IngestSettings) -> AsyncIterator[Application]:
                     ingest_pb2.DESCRIPTOR.services_by_name["IngestService"],
                     ingest_pb2_grpc.add_IngestServiceServicer_to_server,
                     IngestServicer(intake, pool, engine),
-                )
+                ),
+                Servicer(
+                    sources_pb2.DESCRIPTOR.services_by_name["SourceService"],
+                    sources_pb2_grpc.add_SourceServiceServicer_to_server,
+                    SourceServicer(pool, sources),
+                ),
             ],
             verifier=identity.verifier,
             http=[HttpListener("hec", web), HttpListener("otlp_http", web)],

@@ -6,6 +6,7 @@ from datetime import datetime
 from uuid import UUID
 
 from sqlalchemy import BigInteger, Column, DateTime, Float, Identity, Index, Integer, LargeBinary, MetaData, PrimaryKeyConstraint, Sequence, Table, Text, func
+from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.dialects.postgresql import UUID as PG_UUID
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from sqlalchemy.types import UserDefinedType
@@ -84,6 +85,10 @@ class SourceRow(Base):
     format: Mapped[str] = mapped_column(Text)
     detected_by: Mapped[str] = mapped_column(Text)
     confidence: Mapped[float] = mapped_column(Float)
+    zone: Mapped[str] = mapped_column(Text, server_default="", comment="IANA name; empty: UTC")
+    pinned: Mapped[list[str]] = mapped_column(ARRAY(Text), server_default="{}", comment="columns that only UpdateSource changes")
+    detections: Mapped[int] = mapped_column(Integer, server_default="0", comment="how often detection was told to start again")
+    configured_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=True), comment="when UpdateSource changed it last")
     events: Mapped[int] = mapped_column(BigInteger, server_default="0")
     rejected: Mapped[int] = mapped_column(BigInteger, server_default="0")
     first_seen_at: Mapped[datetime] = mapped_column(DateTime(timezone=True), server_default=func.now())

@@ -158,7 +158,7 @@ class IngestServicer(rpc.IngestServiceServicer):
             rows = list(await session.scalars(query))
         page = rows[:size]
         return pb.ListSourcesResponse(
-            sources=[to_proto(pb.Source, row) for row in page],
+            sources=[to_proto(pb.Source, row, time_zone=row.zone or "UTC") for row in page],
             next_page_token=encode_token(page[-1].name) if len(rows) > size else "",
         )
 

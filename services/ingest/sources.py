@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, tzinfo
+from datetime import UTC, datetime, timedelta, tzinfo
 from typing import Any
 
 import asyncpg
@@ -12,6 +12,7 @@ import structlog
 
 from services.ingest.formats import FORMATS, detect_format
 from services.ingest.rejections import storable
+from services.ingest.zones import known_zone
 
 log = structlog.get_logger()
 
@@ -21,11 +22,24 @@ _UPSERT = """
 INSERT INTO ingest.sources AS s (name, system, environment, format, detected_by, confidence, events, rejected)
 SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::float8[], $7::bigint[], $8::bigint[])
 ON CONFLICT (name) DO UPDATE SET
-    system = excluded.system, environment = excluded.environment, format = excluded.format,
-    detected_by = excluded.detected_by, confidence = excluded.confidence,
+    system = CASE WHEN 'system' = ANY(s.pinned) THEN s.system ELSE excluded.system END,
+    environment = CASE WHEN 'environment' = ANY(s.pinned) THEN s.environment ELSE excluded.environment END,
+    format = CASE WHEN 'format' = ANY(s.pinned) THEN s.format ELSE excluded.format END,
+    detected_by = CASE WHEN 'format' = ANY(s.pinned) THEN s.detected_by ELSE excluded.detected_by END,
+    confidence = CASE WHEN 'format' = ANY(s.pinned) THEN s.confidence ELSE excluded.confidence END,
     events = s.events + excluded.events, rejected = s.rejected + excluded.rejected,
     last_seen_at = CASE WHEN excluded.events + excluded.rejected > 0 THEN now() ELSE s.last_seen_at END
 """
+_LOAD = """
+SELECT name, system, environment, format, detected_by, confidence, zone, pinned, detections, configured_at
+FROM ingest.sources ORDER BY configured_at DESC NULLS LAST, last_seen_at DESC LIMIT $1
+"""
+_CONFIGURED_SINCE = """
+SELECT name, system, environment, format, zone, pinned, detections, configured_at FROM ingest.sources WHERE configured_at > $1
+"""
+_OVERLAP = timedelta(minutes=2)
+"""A change is seen when it commits, which is later than the time that it writes: each look goes back this far."""
+_NEVER = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(slots=True)
@@ -43,6 +57,11 @@ class SourceState:
     sampled: int = 0
     """Lines that the detection has seen."""
     zone: tzinfo = UTC
+    """In which stamps without a zone are read."""
+    pinned: frozenset[str] = frozenset()
+    """Those of system, environment and format that only UpdateSource changes."""
+    detections: int = 0
+    configured_at: datetime | None = None
     system_declared: bool = False
     """Whether the sender said what system it is; else the format may."""
     changed: bool = True
@@ -65,11 +84,11 @@ class SourceBook:
     def __init__(self, pool: asyncpg.Pool[Any]) -> None:
         self._pool = pool
         self._states: dict[str, SourceState] = {}
+        self._configured_at = _NEVER + _OVERLAP
 
     async def load(self) -> None:
-        """Reads the known sources."""
-        rows = await self._pool.fetch("SELECT name, system, environment, format, detected_by, confidence FROM ingest.sources LIMIT $1", self.MAX_SOURCES)
-        for row in rows:
+        """Reads the known sources, those first that a team has configured."""
+        for row in await self._pool.fetch(_LOAD, self.MAX_SOURCES):
             known = row["format"] in FORMATS
             self._states[row["name"]] = SourceState(
                 name=row["name"],
@@ -79,8 +98,39 @@ class SourceBook:
                 detected_by=row["detected_by"] if known else "",
                 confidence=row["confidence"],
                 sampled=self.SAMPLE_LINES if known else 0,
+                detections=row["detections"],
                 changed=False,
             )
+            if row["configured_at"] is not None:
+                self.configure(row)
+
+    async def refresh(self) -> None:
+        """Takes over what other replicas were told about sources since the last look."""
+        for row in await self._pool.fetch(_CONFIGURED_SINCE, self._configured_at - _OVERLAP):
+            state = self._states.get(row["name"])
+            if state is None or state.configured_at != row["configured_at"]:
+                self.configure(row)
+
+    def configure(self, row: Mapping[str, Any]) -> None:
+        """Takes over what a team says about a source: a row of the table, by column name."""
+        state = self._states.get(row["name"])
+        if state is None:
+            state = self._states[row["name"]] = SourceState(row["name"], row["system"], row["environment"], detections=row["detections"], changed=False)
+        state.zone = known_zone(row["zone"], state.name)
+        unknown = row["format"] not in FORMATS  # of a newer release
+        state.pinned = frozenset(column for column in row["pinned"] if not (column == "format" and unknown))
+        if "system" in state.pinned:
+            state.system = row["system"]
+        if "environment" in state.pinned:
+            state.environment = row["environment"]
+        if "format" in state.pinned:
+            state.format, state.detected_by, state.confidence = row["format"], "declared", 1.0
+        elif state.detections != row["detections"]:
+            # The format itself stays until the next records are looked at: they may be in work right now.
+            state.detected_by, state.confidence, state.sampled = "", 0.0, 0
+        state.detections = row["detections"]
+        state.configured_at = row["configured_at"]
+        self._configured_at = max(self._configured_at, row["configured_at"])
 
     def state(self, name: str) -> SourceState:
         """Returns a source that was registered."""
@@ -94,18 +144,21 @@ class SourceBook:
             if len(self._states) >= self.MAX_SOURCES:
                 self._drop_idle()
             state = self._states[name] = SourceState(name, system or default_system, environment or DEFAULT_ENVIRONMENT)
-        if system:
+        if system and "system" not in state.pinned:
             state.system_declared = True
             if system != state.system:
                 state.system, state.changed = system, True
-        if environment and environment != state.environment:
+        if environment and environment != state.environment and "environment" not in state.pinned:
             state.environment, state.changed = environment, True
         return state
 
     def choose_format(self, name: str, declared: str, bodies: Sequence[str]) -> SourceState:
-        """Settles the format of a source from a declaration or from its text; returns its state."""
+        """Settles the format of a source from a declaration or from its text; returns its state.
+
+        What a team set stays. What a sender declares holds for its records and, unless a team says otherwise, for the source.
+        """
         state = self._states[name]
-        if declared:
+        if declared and "format" not in state.pinned:
             if state.detected_by != "declared" or state.format != declared:
                 state.format, state.detected_by, state.confidence, state.changed = declared, "declared", 1.0, True
         elif state.detected_by != "declared" and (not state.format or state.sampled < self.SAMPLE_LINES):
@@ -114,7 +167,7 @@ class SourceBook:
                 state.format, state.detected_by, state.confidence, state.changed = found.name, "detected", confidence, True
             state.sampled += len(bodies)
         implied = FORMATS[state.format].system
-        if implied and not state.system_declared and implied != state.system:
+        if implied and implied != state.system and not state.system_declared and "system" not in state.pinned:
             state.system, state.changed = implied, True
         return state
 
@@ -123,7 +176,9 @@ class SourceBook:
         pending = [state for state in self._states.values() if state.changed or state.events or state.rejected]
         if not pending:
             return
-        rows = sorted((storable(s.name), s.system, s.environment, s.format, s.detected_by, s.confidence, s.events, s.rejected) for s in pending)
+        rows = sorted(
+            (storable(s.name), s.system, s.environment, s.format if s.detected_by else "", s.detected_by, s.confidence, s.events, s.rejected) for s in pending
+        )
         counted = [(state, state.events, state.rejected) for state in pending]
         for state in pending:
             state.changed = False
@@ -138,7 +193,7 @@ class SourceBook:
             state.rejected -= rejected
 
     def _drop_idle(self) -> None:
-        idle = [name for name, state in self._states.items() if not (state.changed or state.events or state.rejected)]
+        idle = [name for name, state in self._states.items() if not (state.changed or state.events or state.rejected or state.configured_at)]
         log.warning("too many sources in memory", sources=len(self._states), dropped=len(idle))
         for name in idle:
             del self._states[name]

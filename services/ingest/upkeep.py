@@ -1,4 +1,4 @@
-"""Work on the side: counts of sources are written, expired request digests are forgotten."""
+"""Work on the side: counts of sources are written, what other replicas were told is read, expired request digests are forgotten."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ from services.ingest.sources import SourceBook
 log = structlog.get_logger()
 
 FLUSH_SECONDS = 1.0
+REFRESH_SECONDS = 15.0
+"""How long another replica may go on without what this one was told about a source."""
 FORGET_SECONDS = 60.0
 FORGET_BATCH = 10_000
 
@@ -30,6 +32,7 @@ class Upkeep:
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._repeat(self._sources.flush, FLUSH_SECONDS))
+                group.create_task(self._repeat(self._sources.refresh, REFRESH_SECONDS))
                 group.create_task(self._repeat(self.forget_digests, FORGET_SECONDS))
         finally:
             await self._attempt(self._sources.flush)

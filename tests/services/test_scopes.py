@@ -53,6 +53,7 @@ SCOPES: dict[str, dict[str, str]] = {
         "RecentEvents": "events:read",
         "ListSources": "sources:read",
         "ListRejectedEvents": "rejected:read",
+        "UpdateSource": "sources:write",
     },
     "search": {
         "SearchEvents": "events:read",

@@ -35,6 +35,7 @@ class Source(_message.Message):
     REJECTED_FIELD_NUMBER: _builtins.int
     FIRST_SEEN_AT_FIELD_NUMBER: _builtins.int
     LAST_SEEN_AT_FIELD_NUMBER: _builtins.int
+    TIME_ZONE_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     system: _builtins.str
     """splunk, sap, application, infrastructure."""
@@ -46,6 +47,8 @@ class Source(_message.Message):
     """Share of sampled lines that the format understood, 0 to 1."""
     events: _builtins.int
     rejected: _builtins.int
+    time_zone: _builtins.str
+    """IANA name of the zone in which stamps without a zone are read."""
     @_builtins.property
     def first_seen_at(self) -> _timestamp_pb2.Timestamp: ...
     @_builtins.property
@@ -63,10 +66,11 @@ class Source(_message.Message):
         rejected: _builtins.int = ...,
         first_seen_at: _timestamp_pb2.Timestamp | None = ...,
         last_seen_at: _timestamp_pb2.Timestamp | None = ...,
+        time_zone: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["first_seen_at", b"first_seen_at", "last_seen_at", b"last_seen_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["confidence", b"confidence", "detected_by", b"detected_by", "environment", b"environment", "events", b"events", "first_seen_at", b"first_seen_at", "format", b"format", "last_seen_at", b"last_seen_at", "name", b"name", "rejected", b"rejected", "system", b"system"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["confidence", b"confidence", "detected_by", b"detected_by", "environment", b"environment", "events", b"events", "first_seen_at", b"first_seen_at", "format", b"format", "last_seen_at", b"last_seen_at", "name", b"name", "rejected", b"rejected", "system", b"system", "time_zone", b"time_zone"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
