@@ -14,7 +14,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from elis.auth.v1 import auth_pb2, auth_pb2_grpc
 from elis.correlate.v1 import correlate_pb2, correlate_pb2_grpc
-from elis.ingest.v1 import ingest_pb2, ingest_pb2_grpc
+from elis.ingest.v1 import ingest_pb2, ingest_pb2_grpc, sources_pb2, sources_pb2_grpc
 from elis.search.v1 import search_pb2, search_pb2_grpc
 from kit.auth import principal, public, requires
 from kit.errors import NotFound, Unauthenticated
@@ -142,6 +142,12 @@ _SERVICES = {
     "search": (search_pb2.DESCRIPTOR.services_by_name["SearchService"], search_pb2_grpc.add_SearchServiceServicer_to_server),
     "correlate": (correlate_pb2.DESCRIPTOR.services_by_name["CorrelateService"], correlate_pb2_grpc.add_CorrelateServiceServicer_to_server),
 }
+_MORE: dict[str, list[tuple[Any, Any, dict[str, str | None]]]] = {
+    "ingest": [
+        (sources_pb2.DESCRIPTOR.services_by_name["SourceService"], sources_pb2_grpc.add_SourceServiceServicer_to_server, {"UpdateSource": "sources:write"})
+    ],
+}
+"""Further gRPC services of a target, with their methods and scopes."""
 
 
 def create_service(peers: Peers, name: str) -> Application:
@@ -151,7 +157,10 @@ def create_service(peers: Peers, name: str) -> Application:
         methods["Tail"] = _tail(peers)
     descriptor, register = _SERVICES[name]
     implementation = type(f"{name.title()}Peer", (), methods)()
-    return Application(servicers=[Servicer(descriptor, cast(Any, register), implementation)], verifier=peers.issuer.verifier())
+    servicers = [Servicer(descriptor, cast(Any, register), implementation)]
+    for more, add, scopes in _MORE.get(name, ()):
+        servicers.append(Servicer(more, add, type(f"{more.name}Peer", (), {method: _method(peers, method, scope) for method, scope in scopes.items()})()))
+    return Application(servicers=servicers, verifier=peers.issuer.verifier())
 
 
 @asynccontextmanager

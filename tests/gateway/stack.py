@@ -24,6 +24,7 @@ ALL_SCOPES = [
     "events:read",
     "events:write",
     "sources:read",
+    "sources:write",
     "rejected:read",
     "statistics:read",
     "incidents:read",

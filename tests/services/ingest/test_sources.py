@@ -1,0 +1,163 @@
+"""Sources: detection, what a team sets, and how replicas keep in step."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from datetime import UTC
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import asyncpg
+import orjson
+import pytest
+
+from elis.ingest.v1 import ingest_pb2, ingest_pb2_grpc
+from elis.ingest.v1 import sources_pb2 as pb
+from elis.ingest.v1 import sources_pb2_grpc as rpc
+from kit.errors import InvalidArgument, NotFound
+from kit.server import Application, Servicer, create_grpc_server
+from services.ingest.blocks import decompress_lines
+from services.ingest.sources import SourceBook
+from services.ingest.sources_rpc import SourceServicer
+from tests.fixtures.callers import Issuer
+from tests.services.ingest.conftest import RunningIngest
+
+SCOPES = ("events:write", "blocks:read", "sources:read", "sources:write")
+PLAIN = ["nothing that has a form"]
+JSON = ['{"level":"info","msg":"a"}'] * 60
+
+
+@pytest.fixture
+async def sources(pool: asyncpg.Pool[Any], issuer: Issuer) -> AsyncIterator[tuple[SourceBook, rpc.SourceServiceAsyncStub]]:
+    """The sources of one process and the service that changes them."""
+    book = SourceBook(pool)
+    servicer = Servicer(pb.DESCRIPTOR.services_by_name["SourceService"], rpc.add_SourceServiceServicer_to_server, SourceServicer(pool, book))
+    server = create_grpc_server(Application(servicers=[servicer], verifier=issuer.verifier()))
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    async with issuer.connect(f"127.0.0.1:{port}", *SCOPES) as channel:
+        yield book, rpc.SourceServiceStub(channel)
+    await server.stop(1.0)
+
+
+def see(book: SourceBook, bodies: list[str], *, declared: str = "", name: str = "prd") -> str:
+    """Lets a source send and returns the format that it then has."""
+    book.register(name, system="", default_system="application")
+    state = book.choose_format(name, declared, bodies)
+    state.events += len(bodies)
+    return state.format
+
+
+async def test_a_change_is_partial_and_followed_at_once(sources: tuple[SourceBook, rpc.SourceServiceAsyncStub]) -> None:
+    book, service = sources
+    assert see(book, JSON) == "json_lines"
+    await book.flush()
+    source = (await service.UpdateSource(pb.UpdateSourceRequest(name="prd", time_zone="Europe/Berlin"))).source
+    assert (source.time_zone, source.format, source.detected_by, source.system) == ("Europe/Berlin", "json_lines", "detected", "application")
+    assert source.HasField("first_seen_at")
+    assert book.state("prd").zone == ZoneInfo("Europe/Berlin")
+    source = (await service.UpdateSource(pb.UpdateSourceRequest(name="prd", environment="test"))).source
+    assert (source.time_zone, source.environment) == ("Europe/Berlin", "test")
+    assert (await service.UpdateSource(pb.UpdateSourceRequest(name="prd", time_zone=""))).source.time_zone == "UTC"
+    assert book.state("prd").zone is UTC
+
+
+async def test_what_a_team_sets_beats_senders_and_detection(sources: tuple[SourceBook, rpc.SourceServiceAsyncStub]) -> None:
+    book, service = sources
+    see(book, PLAIN)
+    await book.flush()
+    await service.UpdateSource(pb.UpdateSourceRequest(name="prd", system="sap", environment="test", format="sap_dump"))
+    assert see(book, JSON) == "sap_dump"
+    assert see(book, JSON, declared="logfmt") == "sap_dump"
+    state = book.register("prd", system="splunk", default_system="application", environment="elsewhere")
+    assert (state.system, state.environment) == ("sap", "test")
+    await book.flush()
+    source = (await service.UpdateSource(pb.UpdateSourceRequest(name="prd"))).source
+    assert (source.system, source.environment, source.format, source.detected_by, source.confidence) == ("sap", "test", "sap_dump", "declared", 1)
+    assert source.events == 121
+
+
+async def test_an_empty_text_lets_senders_and_detection_decide_again(sources: tuple[SourceBook, rpc.SourceServiceAsyncStub], pool: asyncpg.Pool[Any]) -> None:
+    book, service = sources
+    see(book, PLAIN)
+    await book.flush()
+    await service.UpdateSource(pb.UpdateSourceRequest(name="prd", format="sap_dump", system="sap"))
+    source = (await service.UpdateSource(pb.UpdateSourceRequest(name="prd", format="", system=""))).source
+    assert (source.format, source.detected_by, source.system) == ("", "", "sap")
+    book.state("prd").events += 1
+    await book.flush()
+    again = SourceBook(pool)
+    await again.load()
+    assert see(again, JSON) == see(book, JSON) == "json_lines"
+    assert book.register("prd", system="splunk", default_system="application").system == "splunk"
+
+
+async def test_a_declared_format_survives_a_restart(sources: tuple[SourceBook, rpc.SourceServiceAsyncStub], pool: asyncpg.Pool[Any]) -> None:
+    book, service = sources
+    see(book, PLAIN)
+    see(book, PLAIN, declared="logfmt", name="sent")
+    await book.flush()
+    await service.UpdateSource(pb.UpdateSourceRequest(name="prd", format="sap_dump", time_zone="Asia/Tokyo"))
+    again = SourceBook(pool)
+    await again.load()
+    assert see(again, JSON) == "sap_dump"
+    assert see(again, JSON, name="sent") == "logfmt"
+    assert again.state("prd").zone == ZoneInfo("Asia/Tokyo")
+
+
+async def test_another_replica_takes_over_what_was_set(sources: tuple[SourceBook, rpc.SourceServiceAsyncStub], pool: asyncpg.Pool[Any]) -> None:
+    book, service = sources
+    see(book, PLAIN)
+    await book.flush()
+    other = SourceBook(pool)
+    await other.load()
+    assert see(other, PLAIN) == "plain"
+    await service.UpdateSource(pb.UpdateSourceRequest(name="prd", format="sap_dump", time_zone="Europe/Berlin"))
+    # It has not looked yet and writes what it knows: what was set stays.
+    other.state("prd").changed = True
+    await other.flush()
+    await other.refresh()
+    assert other.state("prd").zone == ZoneInfo("Europe/Berlin")
+    assert see(other, JSON) == "sap_dump"
+    await service.UpdateSource(pb.UpdateSourceRequest(name="prd", format=""))
+    await other.refresh()
+    assert see(other, JSON) == "json_lines"
+    other.state("prd").format = "logfmt"
+    await other.refresh()
+    assert other.state("prd").format == "logfmt", "a change is taken over once"
+
+
+async def test_a_source_can_be_described_before_it_sends(sources: tuple[SourceBook, rpc.SourceServiceAsyncStub]) -> None:
+    book, service = sources
+    with pytest.raises(NotFound, match="there is no source 'new'"):
+        await service.UpdateSource(pb.UpdateSourceRequest(name="new", time_zone="Europe/Berlin"))
+    source = (await service.UpdateSource(pb.UpdateSourceRequest(name="new", time_zone="Europe/Berlin", create=True))).source
+    assert (source.system, source.environment, source.time_zone) == ("application", "production", "Europe/Berlin")
+    assert see(book, JSON, name="new") == "json_lines"
+    assert book.state("new").zone == ZoneInfo("Europe/Berlin")
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [("name", ""), ("name", "a\0"), ("system", "vax"), ("format", "nothing"), ("time_zone", "Mars/Base"), ("environment", "e" * 65)]
+)
+async def test_what_is_wrong_is_refused(sources: tuple[SourceBook, rpc.SourceServiceAsyncStub], field: str, value: str) -> None:
+    with pytest.raises(InvalidArgument):
+        fields: dict[str, Any] = {"name": "prd", field: value}
+        await sources[1].UpdateSource(pb.UpdateSourceRequest(**fields))
+
+
+async def test_events_get_the_zone_of_their_source(running_ingest: RunningIngest, issuer: Issuer) -> None:
+    server = create_grpc_server(Application(servicers=running_ingest.application.servicers, verifier=issuer.verifier()))
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    async with issuer.connect(f"127.0.0.1:{port}", *SCOPES) as channel:
+        await rpc.SourceServiceStub(channel).UpdateSource(pb.UpdateSourceRequest(name="prd", time_zone="Europe/Berlin", create=True))
+        ingest = ingest_pb2_grpc.IngestServiceStub(channel)
+        records = [ingest_pb2.Record(body="2026-07-01 12:00:00 INFO worker 1 is alive")]
+        await ingest.IngestEvents(ingest_pb2.IngestEventsRequest(source="prd", records=records))
+        feed = await ingest.ListBlocks(ingest_pb2.ListBlocksRequest(with_lines=True))
+        [line] = [orjson.loads(line) for block in feed.blocks for line in decompress_lines(block.lines).splitlines()]
+        [source] = (await ingest.ListSources(ingest_pb2.ListSourcesRequest())).sources
+    await server.stop(1.0)
+    assert line["timestamp"] == 1_782_900_000_000_000_000
+    assert source.time_zone == "Europe/Berlin"
