@@ -41,6 +41,7 @@ class ApiKey:
     kind: str = strawberry.field(description="`api` for clients of this API, `ingest` for log agents.")
     role: str | None = strawberry.field(description="Role of an API key; null for an ingest token.")
     source: str | None = strawberry.field(description="The source that an ingest token is bound to; null when the sender names it.")
+    ack: bool = strawberry.field(description="Whether Splunk clients of an ingest token use indexer acknowledgement.")
     created_at: DateTime | None = strawberry.field(description="When the key was made.")
     expires_at: DateTime | None = strawberry.field(description="When the key ends; null: never by itself.")
     last_used_at: DateTime | None = strawberry.field(description="When the key was used last.")
@@ -186,12 +187,15 @@ class AuthMutation:
         kind: Annotated[str, strawberry.argument(description="`api` for clients of this API, `ingest` for log agents.")] = "api",
         role: Annotated[str | None, strawberry.argument(description="Role of an API key.")] = None,
         source: Annotated[str | None, strawberry.argument(description="Binds an ingest token to a source.")] = None,
+        ack: Annotated[
+            bool, strawberry.argument(description="Indexer acknowledgement for Splunk clients of an ingest token: each request names a channel and gets an id.")
+        ] = False,
         expires_at: Annotated[DateTime | None, strawberry.argument(description="When the key ends; never by itself when left out.")] = None,
     ) -> pb.CreateApiKeyResponse:
         """Makes a key."""
         await info.context.rates.spend("account", principal().subject)
         expiry = None if expires_at is None else Timestamp(seconds=expires_at // NANOSECONDS, nanos=expires_at % NANOSECONDS)
-        request = pb.CreateApiKeyRequest(name=name, kind=kind, role=role or "", source=source or "", expires_at=expiry)
+        request = pb.CreateApiKeyRequest(name=name, kind=kind, role=role or "", source=source or "", expires_at=expiry, ack=ack)
         return await info.context.services.auth.CreateApiKey(request)
 
     @strawberry.mutation(graphql_type=ApiKey, description="Ends a key. Needs the scope `keys:write`.")

@@ -47,6 +47,7 @@ async def create_key(
     kind: str,
     role: str = "",
     source: str = "",
+    ack: bool = False,
     expires_at: datetime | None = None,
     actor: str | None = None,
     created_by: str = "",
@@ -58,6 +59,8 @@ async def create_key(
         check_role(role)
         if source:
             raise InvalidArgument("only ingest tokens are bound to a source", source=source)
+        if ack:
+            raise InvalidArgument("only ingest tokens have acknowledgement")
         secret = make_api_key()
         prefix = secret.rpartition("_")[0]
     elif kind == INGEST:
@@ -79,6 +82,7 @@ async def create_key(
         secret_hash=hash_secret(secret),
         role=role,
         source=source,
+        ack=ack,
         created_at=now,
         created_by=created_by,
         expires_at=expires_at,
@@ -87,7 +91,7 @@ async def create_key(
     )
     session.add(key)
     await session.flush()
-    await audit.record(session, audit.KEY_CREATED, f"key:{key.id}", {"name": name, "kind": kind, "role": role, "source": source}, actor=actor)
+    await audit.record(session, audit.KEY_CREATED, f"key:{key.id}", {"name": name, "kind": kind, "role": role, "source": source, "ack": ack}, actor=actor)
     return key, secret
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import BigInteger, CheckConstraint, DateTime, ForeignKey, Index, LargeBinary, MetaData, Text
+from sqlalchemy import BigInteger, CheckConstraint, DateTime, ForeignKey, Index, LargeBinary, MetaData, Text, false
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from kit.db import create_metadata
@@ -56,6 +56,8 @@ class ApiKey(Base):
     """Empty for ingest tokens."""
     source: Mapped[str]
     """The source an ingest token is bound to; empty when the sender names it."""
+    ack: Mapped[bool] = mapped_column(server_default=false())
+    """Whether Splunk clients of an ingest token use indexer acknowledgement."""
     created_at: Mapped[datetime]
     created_by: Mapped[str]
     expires_at: Mapped[datetime | None]

@@ -181,6 +181,7 @@ class AuthServicer(rpc.AuthServiceServicer):
                 kind=request.kind,
                 role=request.role,
                 source=request.source,
+                ack=request.ack,
                 expires_at=expires_at,
                 created_by=principal().subject,
             )

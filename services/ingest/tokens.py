@@ -37,6 +37,8 @@ class Agent:
     name: str
     source: str
     """The source that the token is bound to; empty when the sender names it."""
+    ack: bool = False
+    """Whether HEC clients of the token use indexer acknowledgement."""
 
 
 NOBODY = Agent("", "", "")
@@ -72,7 +74,7 @@ class TokenBook:
                 return known[1], known[2]
             raise Unavailable("the token cannot be checked now; try again", retry_after=1.0) from None
         state = _STATES.get(response.state, TokenState.UNKNOWN)
-        agent = Agent(response.id, response.name, response.source)
+        agent = Agent(response.id, response.name, response.source, response.ack)
         if len(self._known) >= MAX_TOKENS:
             self._known.clear()
         self._known[token] = (now, state, agent)

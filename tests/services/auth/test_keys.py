@@ -56,6 +56,15 @@ async def test_ingest_token_is_a_guid_and_says_its_source(auth: Auth) -> None:
         assert (answer.state, answer.id, answer.name, answer.source) == (State.STATE_VALID, made.key.id, "web tier", "web")
 
 
+async def test_ingest_token_says_whether_its_clients_use_acknowledgement(auth: Auth) -> None:
+    admin = await auth.admin()
+    for ack in (False, True):
+        made = await admin.CreateApiKey(pb.CreateApiKeyRequest(name="firehose", kind="ingest", ack=ack))
+        assert (made.key.ack, (await verify(auth, made.secret)).ack) == (ack, ack)
+    with pytest.raises(InvalidArgument, match="only ingest tokens have acknowledgement"):
+        await admin.CreateApiKey(pb.CreateApiKeyRequest(name="grafana", kind="api", role="viewer", ack=True))
+
+
 async def test_unknown_ingest_tokens_are_unknown(auth: Auth) -> None:
     for token in ("", "\x00", "nothing", str(uuid4()), "elis_0000_aaaa", "ü" * 10_000):
         assert await verify(auth, token) == pb.VerifyIngestTokenResponse(state=State.STATE_UNKNOWN)
