@@ -44,6 +44,8 @@ class HintScanner:
         self._contexts: dict[int, re.Pattern[bytes]] = {}
         self.unhinted: list[int] = []
         """Positions of the rules that must be searched everywhere."""
+        self.keyed: list[int] = []
+        """Positions of the rules of teams that hide attributes by name: their hints say nothing about names."""
         for position, rule in enumerate(rules):
             if rule.context:
                 self._contexts[position] = re.compile(rule.context.encode())
@@ -51,8 +53,10 @@ class HintScanner:
                 self._shaped.setdefault(shape, []).append(position)
             if rule.hints:
                 self._add_hints(position, rule)
-            elif not rule.shapes:
+            elif not rule.shapes and rule.pattern:
                 self.unhinted.append(position)
+            if rule.linear and rule.keys:
+                self.keyed.append(position)
 
     def _add_hints(self, position: int, rule: MaskingRule) -> None:
         for hint in rule.hints:

@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
-import hmac
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 import orjson
 
-from kit.errors import InvalidArgument
 from services.ingest.batch import Batch
-from services.ingest.masking.hints import SEPARATOR, HintScanner
+from services.ingest.masking.hints import SEPARATOR
+from services.ingest.masking.hits import MaskingHits
+from services.ingest.masking.keys import TokenKeys
+from services.ingest.masking.masked import Masked, Notes
 from services.ingest.masking.rules import BUILT_IN_RULES, MASK_PATTERN, MaskingRule
+from services.ingest.masking.ruleset import RuleSet
 
 _TOKEN = re.compile(MASK_PATTERN)
 _ENCODED_SEPARATOR: Final = b',"\\u001e",'
-_HASH_DIGITS: Final = 12
 _LONGEST_TOKEN: Final = 48
 _MAX_ROUNDS: Final = 8
+MAX_MATCHES: Final = 2_000
+"""Matches of a team's rule in one text; with more, all that follows is masked as one value."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,31 +35,50 @@ class Preview:
 
 
 class Masker:
-    """Masks texts with a fixed list of rules under one key.
+    """Masks with a set of rules under one key.
 
     A token is `[rule:hash]`, the hash being HMAC-SHA256 of the value cut to 12 hexadecimal digits: equal values get equal
     tokens, so events stay joinable, and without the key nobody can try values. E-mail addresses are hashed in lower case,
-    cards and IBANs without their blanks. Masking masked text changes nothing.
+    cards and IBANs without their blanks. Masking masked text changes nothing. Safe to call from several threads.
     """
 
-    def __init__(self, key: bytes, rules: Sequence[MaskingRule] = BUILT_IN_RULES) -> None:
-        """Raises InvalidArgument when the key is empty or two rules have one name."""
-        if not key:
-            raise InvalidArgument("the masking key is empty")
-        names = Counter(rule.name for rule in rules)
-        twice = [name for name, count in names.items() if count > 1]
-        if twice:
-            raise InvalidArgument(f"there are two masking rules named {twice[0]}")
-        self._key = key
-        self._rules = tuple(rules)
-        self._scanner = HintScanner(self._rules)
+    def __init__(self, key: bytes, rules: Sequence[MaskingRule] = BUILT_IN_RULES, *, old_keys: Sequence[bytes] = (), hits: MaskingHits | None = None) -> None:
+        """`old_keys` are those that made tokens before; `hits` counts. Raises InvalidArgument when the key is empty or two rules have one name."""
+        self._keys = TokenKeys(key, old_keys)
+        self._rule_set = RuleSet(rules)
+        self._hits = hits
 
-    def mask_batch(self, batch: Batch) -> Counter[str]:
-        """Masks bodies and string values of attributes (nested) in place; returns counts per rule."""
-        counts: Counter[str] = Counter()
-        self._mask_column(batch.body, counts)
-        self._mask_attributes(batch.attributes, counts)
-        return counts
+    @property
+    def rule_set(self) -> RuleSet:
+        """The rules in use."""
+        return self._rule_set
+
+    def use(self, rule_set: RuleSet) -> None:
+        """Masks with other rules from the next batch on."""
+        self._rule_set = rule_set
+
+    def with_rules(self, rule_set: RuleSet) -> Masker:
+        """Returns a masker under the same keys that counts nothing: for dry runs."""
+        other = Masker.__new__(Masker)
+        other._keys, other._rule_set, other._hits = self._keys, rule_set, None
+        return other
+
+    def mask_batch(self, batch: Batch) -> Masked:
+        """Masks bodies, attributes (nested, names too), hosts, services and severity texts in place, with one set of rules throughout."""
+        notes = Notes(self._rule_set, self._keys, batch.source)
+        self._mask_column(batch.body, notes, "body")
+        self._mask_attributes(batch.attributes, notes)
+        for column in (batch.host, batch.service, batch.severity_text):
+            self._mask_names(column, notes)
+        if notes.masked.hits and self._hits is not None:
+            self._hits.add(notes.masked.hits)
+        return notes.masked
+
+    def mask_name(self, name: str) -> str:
+        """Returns a name of a source, an environment, a sender: masked, and remembered, since names come again."""
+        column = [name]
+        self._mask_names(column, Notes(self._rule_set, self._keys, None))
+        return column[0]
 
     def mask_text(self, text: str) -> str:
         """Returns one text masked."""
@@ -65,115 +87,197 @@ class Masker:
     def preview(self, texts: Sequence[str]) -> Preview:
         """Returns what masking makes of the texts, without changing them."""
         masked = list(texts)
-        counts: Counter[str] = Counter()
-        self._mask_column(masked, counts)
-        return Preview(masked, counts)
+        notes = Notes(self._rule_set, self._keys, None)
+        self._mask_column(masked, notes, "")
+        return Preview(masked, notes.masked.counts)
 
-    def _mask_column(self, texts: list[str], counts: Counter[str]) -> None:
+    def _mask_names(self, column: list[str], notes: Notes) -> None:
+        """Masks texts of which few are different and most were seen before."""
+        rule_set = notes.rule_set
+        unknown = [name for name in set(column).difference(rule_set.clean_names) if name not in rule_set.masked_names]
+        found: dict[str, str] = {}
+        if unknown:
+            masked = list(unknown)
+            notes.leave()
+            self._mask_column(masked, notes, "")
+            for name, result in zip(unknown, masked, strict=True):
+                rule_set.learn_name(name, result)
+                if name != result:
+                    found[name] = result
+        if found or rule_set.masked_names:
+            known = rule_set.masked_names
+            column[:] = [found.get(name) or known.get(name) or name for name in column]
+
+    def _mask_column(self, texts: list[str], notes: Notes, name: str) -> None:
         if not texts:
             return
-        found = self._scanner.find_rows(SEPARATOR.join(texts).encode("utf-8", "surrogatepass"), len(texts))
+        rule_set = notes.rule_set
+        found = rule_set.scanner.find_rows(SEPARATOR.join(texts).encode("utf-8", "surrogatepass"), len(texts))
         everywhere = range(len(texts))
         touched: set[int] = set()
-        for position, rule in enumerate(self._rules):
-            rows = everywhere if found is None or position in self._scanner.unhinted else found.get(position)
+        for position, rule in enumerate(rule_set.rules):
+            rows = everywhere if found is None or position in rule_set.scanner.unhinted else found.get(position)
             for row in rows or ():
-                masked = self._mask_one(texts[row], rule, counts)
+                if name:
+                    notes.enter(row, name)
+                    if rule_set.exceptions and rule not in notes.rules:
+                        continue
+                masked = _mask_one(texts[row], rule, notes)
                 if masked != texts[row]:
                     texts[row] = masked
                     touched.add(row)
         for row in touched:
-            texts[row] = self._settle(texts[row], counts)
+            if name:
+                notes.enter(row, name)
+            texts[row] = _settle(texts[row], notes)
 
-    def _mask_attributes(self, column: list[dict[str, Any] | None], counts: Counter[str]) -> None:
+    def _mask_attributes(self, column: list[dict[str, Any] | None], notes: Notes) -> None:
         filled = [row for row, attributes in enumerate(column) if attributes]
         if not filled:
             return
+        rule_set = notes.rule_set
+        scanner = rule_set.scanner
         # One call encodes the column, with a text between the rows that says where they end.
         parts: list[Any] = [SEPARATOR] * (2 * len(filled) - 1)
         parts[::2] = [column[row] for row in filled]
-        found = self._scanner.find_rows(orjson.dumps(parts), len(filled), _ENCODED_SEPARATOR)
-        if not found and found is not None and not self._scanner.unhinted:
+        found = scanner.find_rows(orjson.dumps(parts), len(filled), _ENCODED_SEPARATOR)
+        everywhere = {*scanner.unhinted, *scanner.keyed}
+        if not found and found is not None and not everywhere:
             return
         by_row: dict[int, list[MaskingRule]] = {}
-        for position, rule in enumerate(self._rules):
-            places = range(len(filled)) if found is None or position in self._scanner.unhinted else found.get(position, ())
+        for position, rule in enumerate(rule_set.rules):
+            places: Iterable[int] = range(len(filled)) if found is None or position in everywhere else found.get(position, ())
             for place in places:
                 by_row.setdefault(filled[place], []).append(rule)
         for row, rules in by_row.items():
-            column[row] = self._mask_value(column[row], rules, counts)
+            notes.enter(row, "attributes")
+            column[row] = _mask_value(column[row], [rule for rule in rules if rule in notes.rules] if rule_set.exceptions else rules, notes)
 
-    def _mask_value(self, value: Any, rules: list[MaskingRule], counts: Counter[str]) -> Any:
-        """Returns a JSON value with its strings masked."""
-        if type(value) is str:
-            masked = value
-            for rule in rules:
-                masked = self._mask_one(masked, rule, counts)
-            return masked if masked == value else self._settle(masked, counts)
-        if type(value) is dict:
-            return {key: self._mask_member(key, inner, rules, counts) for key, inner in value.items()}
-        if type(value) is list:
-            return [self._mask_value(inner, rules, counts) for inner in value]
+
+def _mask_value(value: Any, rules: Sequence[MaskingRule], notes: Notes) -> Any:
+    """Returns a JSON value with its texts, numbers and names masked."""
+    kind = type(value)
+    if kind is str:
+        return _mask_string(value, rules, notes)
+    if kind is dict:
+        return _mask_object(value, rules, notes)
+    if kind is list:
+        masked = []
+        for number, inner in enumerate(value):
+            path = notes.descend(str(number))
+            masked.append(_mask_value(inner, rules, notes))
+            notes.ascend(path)
+        return masked
+    if kind is int or kind is float:
+        text = str(value)
+        masked_text = _mask_string(text, rules, notes)
+        return value if masked_text == text else masked_text
+    return value
+
+
+def _mask_string(text: str, rules: Sequence[MaskingRule], notes: Notes) -> str:
+    masked = text
+    for rule in rules:
+        masked = _mask_one(masked, rule, notes)
+    return masked if masked == text else _settle(masked, notes)
+
+
+def _mask_object(value: dict[str, Any], rules: Sequence[MaskingRule], notes: Notes) -> dict[str, Any]:
+    masked: dict[str, Any] = {}
+    for name, inner in value.items():
+        key = _mask_string(name, rules, notes)
+        number = 2
+        while key in masked:  # two names with one token: both members are kept
+            key = f"{_mask_string(name, rules, notes)}#{number}"
+            number += 1
+        path = notes.descend(key)
+        masked[key] = _mask_member(name, inner, rules, notes)
+        notes.ascend(path)
+    return masked
+
+
+def _mask_member(name: str, value: Any, rules: Sequence[MaskingRule], notes: Notes) -> Any:
+    """Masks a member of an object: wholly, with all members of a list, when its name is that of a secret."""
+    if isinstance(value, (str, int, float, list)) and not isinstance(value, bool) and value not in ("", []):
+        for rule in rules:
+            if rule.key_regex is not None and rule.key_regex.fullmatch(name):
+                return _hide(value, rule, rules, notes)
+    return _mask_value(value, rules, notes)
+
+
+def _hide(value: Any, rule: MaskingRule, rules: Sequence[MaskingRule], notes: Notes) -> Any:
+    if isinstance(value, list):
+        return [_hide(inner, rule, rules, notes) for inner in value]
+    if isinstance(value, dict):
+        return _mask_object(value, rules, notes)
+    if value is None or isinstance(value, bool) or value == "":
         return value
+    text = str(value)
+    if _TOKEN.fullmatch(text) or not text.strip("*. "):
+        return value
+    return notes.replace(rule, text)
 
-    def _mask_member(self, key: str, value: Any, rules: list[MaskingRule], counts: Counter[str]) -> Any:
-        """Masks a member of an object: wholly when its name is that of a secret."""
-        if isinstance(value, (str, int, float)) and not isinstance(value, bool) and value != "":
-            for rule in rules:
-                if rule.key_regex is not None and rule.key_regex.fullmatch(key):
-                    text = str(value)
-                    if _TOKEN.fullmatch(text) or not text.strip("*. "):
-                        return value
-                    counts[rule.name] += 1
-                    return self._token(rule.name, text)
-        return self._mask_value(value, rules, counts)
 
-    def _settle(self, text: str, counts: Counter[str]) -> str:
-        """Applies all rules to a text that was changed until nothing changes: a token can uncover what stood beside a value."""
-        for _ in range(_MAX_ROUNDS):
-            masked = text
-            for rule in self._rules:
-                masked = self._mask_one(masked, rule, counts)
-            if masked == text:
+def _settle(text: str, notes: Notes) -> str:
+    """Applies all rules to a text that was changed until nothing changes: a token can uncover what stood beside a value."""
+    for _ in range(_MAX_ROUNDS):
+        masked = text
+        for rule in notes.rules:
+            masked = _mask_one(masked, rule, notes)
+        if masked == text:
+            break
+        text = masked
+    return text
+
+
+def _mask_one(text: str, rule: MaskingRule, notes: Notes) -> str:
+    """Returns `text` with what `rule` finds in it replaced."""
+    if rule.linear:
+        return _mask_linear(text, rule, notes)
+    groups = rule.secret_groups
+    measure = rule.measure
+
+    def replace(match: re.Match[str]) -> str:
+        whole = match.group()
+        start, end = match.span()
+        for group in groups:
+            if match.start(group) >= 0:
+                start, end = match.span(group)
                 break
-            text = masked
-        return text
-
-    def _mask_one(self, text: str, rule: MaskingRule, counts: Counter[str]) -> str:
-        """Returns `text` with what `rule` finds in it replaced."""
-        groups = rule.secret_groups
-        measure = rule.measure
-
-        def replace(match: re.Match[str]) -> str:
-            whole = match.group()
-            start, end = match.span()
-            for group in groups:
-                if match.start(group) >= 0:
-                    start, end = match.span(group)
-                    break
+        secret = text[start:end]
+        if measure is not None:
+            end = start + measure(secret)
             secret = text[start:end]
-            if measure is not None:
-                end = start + measure(secret)
-                secret = text[start:end]
-            if not secret or _TOKEN.fullmatch(secret) or _inside_token(text, start):
-                return whole
-            counts[rule.name] += 1
-            return text[match.start() : start] + self._token(rule.name, secret) + text[end : match.end()]
+        if not secret or _TOKEN.fullmatch(secret) or _inside_token(text, start):
+            return whole
+        return text[match.start() : start] + notes.replace(rule, secret) + text[end : match.end()]
 
-        return rule.regex.sub(replace, text)
-
-    def _token(self, name: str, secret: str) -> str:
-        digest = hmac.digest(self._key, _canonical(name, secret).encode("utf-8", "surrogatepass"), "sha256")
-        return f"[{name}:{digest.hex()[:_HASH_DIGITS]}]"
+    return rule.regex.sub(replace, text)
 
 
-def _canonical(name: str, secret: str) -> str:
-    """Returns the form of a value that is hashed: the same card or address in two spellings gets one token."""
-    if name == "email":
-        return secret.lower()
-    if name in ("card", "iban"):
-        return secret.replace(" ", "").replace("-", "")
-    return secret
+def _mask_linear(text: str, rule: MaskingRule, notes: Notes) -> str:
+    """The same for a rule of a team. RE2 makes each search linear; the number of searches is bounded here."""
+    if not rule.pattern:
+        return text
+    try:
+        found = rule.regex.finditer(text)
+        parts: list[str] = []
+        done = 0
+        for number, match in enumerate(found):
+            if number == MAX_MATCHES:
+                parts += (text[done : match.start()], notes.replace(rule, text[match.start() :]))
+                done = len(text)
+                break
+            start, end = next((match.span(group) for group in rule.secret_groups if match.start(group) >= 0), match.span())
+            if rule.measure is not None:
+                end = start + rule.measure(text[start:end])
+            secret = text[start:end]
+            if secret and not _TOKEN.fullmatch(secret) and not _inside_token(text, start):
+                parts += (text[done:start], notes.replace(rule, secret))
+                done = end
+    except UnicodeEncodeError:  # a lone surrogate, which RE2 cannot read and JSON cannot hold
+        return _mask_linear(text.encode("utf-8", "replace").decode(), rule, notes)
+    return "".join((*parts, text[done:])) if parts else text
 
 
 def _inside_token(text: str, start: int) -> bool:

@@ -6,8 +6,9 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Final
+from typing import Any, Final
 
+import re2
 from stdnum import iban, luhn
 
 from kit.errors import InvalidArgument
@@ -16,6 +17,7 @@ MASK_PATTERN: Final = r"\[[a-z][a-z0-9_]{0,31}:[0-9a-f]{12}\]"
 """What a masked value looks like."""
 
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,31}")
+_MAX_PROGRAM_BYTES: Final = 4 * 1024 * 1024
 
 
 @dataclass(frozen=True)
@@ -27,7 +29,9 @@ class MaskingRule:
     `hints` are ASCII texts (any case; the first four characters count) without which the pattern cannot match; `shapes` are
     names of SHAPES that do the same for runs of digits; `context` is a regular expression over UTF-8 bytes that must match
     from a hint or shape on. They keep clean batches cheap. A rule with neither hints nor shapes is searched in every text.
-    `keys` is a regular expression for names of attributes whose whole value is hidden.
+    `keys` is a regular expression for names of attributes whose whole value is hidden; with it the pattern may be empty.
+    `sealed` says that the values are kept encrypted and may be revealed. `linear` rules are those of a team: RE2 searches for
+    them, whose time is linear in the text whatever the pattern; it knows neither look-around nor back-references.
     """
 
     name: str
@@ -37,6 +41,8 @@ class MaskingRule:
     context: str = ""
     shapes: tuple[str, ...] = ()
     keys: str = ""
+    sealed: bool = False
+    linear: bool = False
 
     def __post_init__(self) -> None:
         """Raises InvalidArgument when a field cannot be used."""
@@ -50,28 +56,42 @@ class MaskingRule:
         for shape in self.shapes:
             if shape not in SHAPES:
                 raise InvalidArgument(f"there is no shape {shape!r}; choose one of {', '.join(SHAPES)}")
+        if not self.pattern and not self.keys:
+            raise InvalidArgument(f"masking rule {self.name} has neither a pattern nor keys")
         for text in (self.pattern, self.keys, self.context):
             try:
-                compiled = re.compile(text)
-            except re.error as error:
-                raise InvalidArgument(f"the pattern {text!r} of masking rule {self.name} is not a regular expression: {error}") from None
-            if text and compiled.match(""):
+                compiled = self._compile(text)
+            except (re.error, re2.error) as error:
+                # RE2 gives its reason as bytes.
+                reason = error.args[0].decode("utf-8", "replace") if error.args and isinstance(error.args[0], bytes) else str(error)
+                raise InvalidArgument(f"the pattern {text!r} of masking rule {self.name} is not a regular expression: {reason}") from None
+            if text and compiled.search("") is not None:
                 raise InvalidArgument(f"the pattern {text!r} of masking rule {self.name} matches the empty text")
+
+    def _compile(self, text: str) -> Any:
+        """Returns a compiled expression of this rule's engine; both have the methods of `re.Pattern` that masking uses."""
+        if not self.linear:
+            return re.compile(text)
+        options = re2.Options()
+        options.log_errors = False  # the error says it
+        options.max_mem = _MAX_PROGRAM_BYTES
+        return re2.compile(text, options)
 
     @cached_property
     def regex(self) -> re.Pattern[str]:
-        """The compiled pattern."""
-        return re.compile(self.pattern)
+        """The compiled pattern, of `re` or of RE2."""
+        compiled: re.Pattern[str] = self._compile(self.pattern)
+        return compiled
 
     @cached_property
     def key_regex(self) -> re.Pattern[str] | None:
         """The compiled expression for attribute names, or None."""
-        return re.compile(self.keys) if self.keys else None
+        return self._compile(self.keys) if self.keys else None
 
     @cached_property
-    def secret_groups(self) -> tuple[str, ...]:
-        """Names of the groups that mark what is replaced."""
-        return tuple(name for name in self.regex.groupindex if name.startswith("secret"))
+    def secret_groups(self) -> tuple[int, ...]:
+        """Numbers of the groups that mark what is replaced."""
+        return tuple(number for name, number in self.regex.groupindex.items() if name.startswith("secret"))
 
     @cached_property
     def measure(self) -> Callable[[str], int] | None:
