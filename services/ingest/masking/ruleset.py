@@ -1,0 +1,50 @@
+"""A set of rules that is used as a whole: the rules in their order, and which sources are exempt from which of them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+from kit.errors import InvalidArgument
+from services.ingest.masking.hints import HintScanner
+from services.ingest.masking.rules import MaskingRule
+
+MAX_NAMES: Final = 50_000
+"""Names of hosts, services and the like whose masked form is remembered."""
+_LONGEST_NAME: Final = 256
+
+
+class RuleSet:
+    """Rules with what is derived from them. Never changed: a new set takes its place between two batches."""
+
+    def __init__(self, rules: Sequence[MaskingRule], exceptions: Mapping[str, frozenset[str]] | None = None) -> None:
+        """`exceptions` are names of rules by source. Raises InvalidArgument when two rules have one name."""
+        names = Counter(rule.name for rule in rules)
+        twice = [name for name, count in names.items() if count > 1]
+        if twice:
+            raise InvalidArgument(f"there are two masking rules named {twice[0]}")
+        self.rules = tuple(rules)
+        self.exceptions = dict(exceptions or {})
+        self.scanner = HintScanner(self.rules)
+        self.clean_names: dict[str, None] = {"": None}
+        """Names in which nothing is masked."""
+        self.masked_names: dict[str, str] = {}
+        """Names in which something is, with their masked form."""
+        self._of_source = {source: tuple(rule for rule in self.rules if rule.name not in exempt) for source, exempt in self.exceptions.items()}
+
+    def rules_of(self, source: str) -> tuple[MaskingRule, ...]:
+        """Returns the rules that apply to a source."""
+        return self._of_source.get(source, self.rules)
+
+    def learn_name(self, name: str, masked: str) -> None:
+        """Remembers the masked form of a name."""
+        if len(name) > _LONGEST_NAME:
+            return
+        if len(self.clean_names) + len(self.masked_names) >= MAX_NAMES:
+            self.clean_names.clear()
+            self.masked_names.clear()
+        if name == masked:
+            self.clean_names[name] = None
+        else:
+            self.masked_names[name] = masked
