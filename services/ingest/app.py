@@ -22,6 +22,7 @@ from services.ingest.receivers.hec import HecReceiver
 from services.ingest.receivers.otlp_grpc import OtlpLogsServicer, create_otlp_server
 from services.ingest.receivers.otlp_http import OtlpHttpReceiver
 from services.ingest.rejections import Sealer
+from services.ingest.retention import Retention
 from services.ingest.rpc import IngestServicer
 from services.ingest.settings import IngestSettings
 from services.ingest.sources import SourceBook
@@ -49,6 +50,7 @@ async def build(settings: IngestSettings) -> AsyncIterator[Application]:
         worker = Worker()
         committer = Committer(settings, pool, sources, Pipeline(settings, sources, masker), sealer, announcer, worker)
         intake = Intake(settings, sources, committer, worker)
+        retention = Retention(pool, committer.partitions, retention_days=settings.retention_days, rejected_days=settings.rejected_retention_days)
         tokens = TokenBook(auth_pb2_grpc.AuthServiceStub(auth_channel))
 
         routes = [*HecReceiver(settings, intake, tokens).routes(), *OtlpHttpReceiver(settings, intake, tokens).routes()]
@@ -75,6 +77,6 @@ async def build(settings: IngestSettings) -> AsyncIterator[Application]:
             verifier=identity.verifier,
             http=[HttpListener("hec", web), HttpListener("otlp_http", web)],
             extra_servers=[otlp],
-            background=[committer.run, announcer.run, Upkeep(pool, sources).run],
+            background=[committer.run, announcer.run, Upkeep(pool, sources, retention).run],
             ready=[ping],
         )

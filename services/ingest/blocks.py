@@ -14,12 +14,11 @@ from elis.ingest.v1 import ingest_pb2 as pb
 from kit.errors import InvalidArgument
 from services.ingest.lines import ORDINAL_BITS
 from services.ingest.models import BLOCK_ID_RANGE
+from services.ingest.partitions import Partition
 
 if TYPE_CHECKING:
     from kit.db import SqlConnection
 
-DAYS_LOCK = 0x656C6973_0001
-"""Advisory lock under which partitions are made."""
 MAX_LINES_BYTES = 256 * 1024 * 1024
 """Largest decompressed content of a block that is accepted when reading one back."""
 _COLUMNS = "id, day, events, first_timestamp, last_timestamp, created_at"
@@ -36,6 +35,15 @@ class NewBlock:
     last_timestamp: int
     summary: bytes
     lines: bytes
+    keep_days: int = 0
+    """Days that it is kept; 0: as many as the setting says."""
+    sources: tuple[str, ...] = ()
+    """Whose events it holds."""
+
+    @property
+    def partition(self) -> Partition:
+        """The partition that it belongs to."""
+        return Partition(self.day, self.keep_days)
 
 
 class BlockIds:
@@ -54,35 +62,14 @@ class BlockIds:
         return self._next - 1
 
 
-class DayPartitions:
-    """Makes sure that a day has its partition before a block of that day is inserted."""
-
-    def __init__(self) -> None:
-        self._known: set[int] = set()
-
-    async def ensure(self, connection: SqlConnection, days: set[int]) -> None:
-        """Creates the missing partitions, in a transaction of their own."""
-        missing = sorted(days - self._known)
-        if not missing:
-            return
-        async with connection.transaction():
-            await connection.execute("SELECT pg_advisory_xact_lock($1)", DAYS_LOCK)
-            for day in missing:
-                name = f"ingest.blocks_{day}"
-                if await connection.fetchval("SELECT to_regclass($1) IS NULL", name):
-                    # Attaching takes a weaker lock on the parent than creating as a partition: readers go on.
-                    await connection.execute(
-                        f"CREATE TABLE {name} (LIKE ingest.blocks INCLUDING ALL); "
-                        f"ALTER TABLE ingest.blocks ATTACH PARTITION {name} FOR VALUES FROM ({day}) TO ({day + 1})"
-                    )
-        self._known.update(missing)
-
-
 async def insert_blocks(connection: SqlConnection, blocks: Sequence[NewBlock]) -> None:
     """Inserts blocks and their feed entries in the caller's transaction."""
     await connection.executemany(
-        "INSERT INTO ingest.blocks (id, day, events, first_timestamp, last_timestamp, summary, lines) VALUES ($1, $2, $3, $4, $5, $6, $7)",
-        [(b.id, b.day, b.events, b.first_timestamp, b.last_timestamp, b.summary, b.lines) for b in blocks],
+        """
+        INSERT INTO ingest.blocks (id, day, keep_days, events, first_timestamp, last_timestamp, summary, lines)
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
+        """,
+        [(b.id, b.day, b.keep_days, b.events, b.first_timestamp, b.last_timestamp, b.summary, b.lines) for b in blocks],
     )
     await connection.execute("INSERT INTO ingest.feed (id, day) SELECT * FROM unnest($1::bigint[], $2::int[])", [b.id for b in blocks], [b.day for b in blocks])
 
@@ -163,7 +150,7 @@ async def _fetch(pool: asyncpg.Pool[Any], keys: Sequence[tuple[int, int]], *, wi
     content = ("lines" if with_lines else "''::bytea AS lines") + ", " + ("summary" if with_summary else "''::bytea AS summary")
     found: dict[int, pb.Block] = {}
     for day, ids in days.items():
-        # One day at a time: the planner then touches one partition.
+        # One day at a time: the planner then touches only the partitions of that day.
         rows = await pool.fetch(f"SELECT {_COLUMNS}, {content} FROM ingest.blocks WHERE day = {day} AND id = ANY($1::bigint[])", ids)  # noqa: S608
         for row in rows:
             block = pb.Block(**{name: row[name] for name in _COLUMNS.split(", ")}, lines=row["lines"])

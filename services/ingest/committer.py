@@ -13,9 +13,10 @@ import structlog
 from kit.db import is_unavailable, unavailable
 from kit.errors import Unavailable
 from services.ingest.announcer import Announcer
-from services.ingest.blocks import BlockIds, DayPartitions, NewBlock, insert_blocks
+from services.ingest.blocks import BlockIds, NewBlock, insert_blocks
 from services.ingest.drafts import Draft, build_block
 from services.ingest.groups import Group, Outcome, Submission
+from services.ingest.partitions import Partitions
 from services.ingest.pipeline import Pipeline
 from services.ingest.rejections import Sealer, insert_rejections
 from services.ingest.settings import IngestSettings
@@ -58,7 +59,7 @@ class Committer:
         self._committers = settings.committers
         self._queue: asyncio.Queue[Submission] = asyncio.Queue(MAX_QUEUED)
         self._ids = BlockIds()
-        self._partitions = DayPartitions()
+        self.partitions = Partitions(settings.retention_days)
 
     async def commit(self, submission: Submission) -> Outcome:
         """Waits until the submission is durable; raises Unavailable (retryable) when it is not."""
@@ -109,8 +110,21 @@ class Committer:
         await self._worker.run(lambda: group.prepare(self._pipeline), inline=inline)
         drafts = group.draft(self._max_events)
         blocks = await self._build(group, drafts, inline=inline)
+        try:
+            blocks = await self._store(group, drafts, blocks, inline=inline)
+        except asyncpg.CheckViolationError:
+            # Retention dropped the partition of an old day between the look for it and the insert.
+            self.partitions.forget(draft.partition for draft in drafts)
+            blocks = await self._store(group, drafts, blocks, inline=inline)
+        self.partitions.remember_sources(blocks)
+        self._announcer.announce([block.id for block in blocks])
+        self._count(group)
+        return group.outcomes()
+
+    async def _store(self, group: Group, drafts: Sequence[Draft], blocks: list[NewBlock], *, inline: bool) -> list[NewBlock]:
+        """Commits digests, blocks and rejected records in one transaction; returns the blocks that are new."""
         async with self._pool.acquire() as connection:
-            await self._partitions.ensure(connection, {draft.day for draft in drafts})
+            await self.partitions.ensure(connection, {draft.partition for draft in drafts})
             async with connection.transaction():
                 group.settle_claims(await _claim_digests(connection, group.claims))
                 if group.lost:
@@ -118,11 +132,10 @@ class Committer:
                     blocks = await self._build(group, group.draft(self._max_events), inline=inline)
                 if blocks:
                     await insert_blocks(connection, blocks)
+                    await self.partitions.note_sources(connection, blocks)
                 for submission, rejections in group.rejections():
                     await insert_rejections(connection, rejections, submission.arrival.sender, self._sealer)
-        self._announcer.announce([block.id for block in blocks])
-        self._count(group)
-        return group.outcomes()
+        return blocks
 
     async def _build(self, group: Group, drafts: Sequence[Draft], *, inline: bool) -> list[NewBlock]:
         ids = [await self._ids.take(self._pool) for _ in drafts]

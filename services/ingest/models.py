@@ -44,16 +44,28 @@ blocks = Table(
     metadata,
     Column("id", BigInteger, nullable=False),
     Column("day", Integer, nullable=False, comment="days since 1970 of the events in it; the partition key"),
+    Column("keep_days", Integer, nullable=False, server_default="0", comment="days that it is kept, 0: as the setting says; the partition key too"),
     Column("events", Integer, nullable=False),
     Column("first_timestamp", BigInteger, nullable=False),
     Column("last_timestamp", BigInteger, nullable=False),
     Column("created_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
     Column("summary", LargeBinary, nullable=False, comment="zstd of an elis.ingest.v1.BlockSummary"),
     Column("lines", LargeBinary, nullable=False, comment="zstd of the canonical lines, LF after each"),
-    PrimaryKeyConstraint("id", "day"),
-    postgresql_partition_by="RANGE (day)",
+    PrimaryKeyConstraint("id", "day", "keep_days"),
+    Index("ix_blocks_created_at", "created_at"),
+    postgresql_partition_by="RANGE (day, keep_days)",
 )
-"""The truth: every event, in blocks, in one partition per day."""
+"""The truth: every event, in blocks, in one partition per day and number of days that they are kept."""
+
+held_sources = Table(
+    "held_sources",
+    metadata,
+    Column("day", Integer, nullable=False),
+    Column("keep_days", Integer, nullable=False),
+    Column("source", Text, nullable=False),
+    PrimaryKeyConstraint("day", "keep_days", "source"),
+)
+"""Whose events a partition of the blocks holds: what the search index may keep of a day."""
 
 feed = Table(
     "feed",
@@ -90,6 +102,7 @@ class SourceRow(Base):
     zone: Mapped[str] = mapped_column(Text, server_default="", comment="IANA name; empty: UTC")
     pinned: Mapped[list[str]] = mapped_column(ARRAY(Text), server_default="{}", comment="columns that only UpdateSource changes")
     detections: Mapped[int] = mapped_column(Integer, server_default="0", comment="how often detection was told to start again")
+    retention_days: Mapped[int] = mapped_column(Integer, server_default="0", comment="days that its events are kept; 0: as the setting says")
     configured_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=True), comment="when UpdateSource changed it last")
     events: Mapped[int] = mapped_column(BigInteger, server_default="0")
     rejected: Mapped[int] = mapped_column(BigInteger, server_default="0")

@@ -11,6 +11,7 @@ from pydantic import Field, SecretStr, field_validator
 from kit.settings import Settings
 
 MEBIBYTE = 1024 * 1024
+MAX_RETENTION_DAYS = 36_500
 
 
 class IngestSettings(Settings):
@@ -38,6 +39,10 @@ class IngestSettings(Settings):
     """The same for requests whose records carry no time of their own (docs/decisions/0005)."""
     oldest_event: timedelta = timedelta(days=365 * 30)
     """An event older than this keeps its time as an attribute and counts as of now."""
+    retention_days: Annotated[int, Field(ge=1, le=MAX_RETENTION_DAYS)] = 30
+    """Days that events are kept, counted from the later of their day and their arrival; a source may have its own number."""
+    rejected_retention_days: Annotated[int, Field(ge=1, le=MAX_RETENTION_DAYS)] = 30
+    """Days that rejected records are kept."""
     future_tolerance: timedelta = timedelta(hours=24)
     """An event further in the future than this keeps its time as an attribute and counts as of now."""
 

@@ -31,11 +31,11 @@ ON CONFLICT (name) DO UPDATE SET
     last_seen_at = CASE WHEN excluded.events + excluded.rejected > 0 THEN now() ELSE s.last_seen_at END
 """
 _LOAD = """
-SELECT name, system, environment, format, detected_by, confidence, zone, pinned, detections, configured_at
+SELECT name, system, environment, format, detected_by, confidence, zone, pinned, detections, retention_days, configured_at
 FROM ingest.sources ORDER BY configured_at DESC NULLS LAST, last_seen_at DESC LIMIT $1
 """
 _CONFIGURED_SINCE = """
-SELECT name, system, environment, format, zone, pinned, detections, configured_at FROM ingest.sources WHERE configured_at > $1
+SELECT name, system, environment, format, zone, pinned, detections, retention_days, configured_at FROM ingest.sources WHERE configured_at > $1
 """
 _OVERLAP = timedelta(minutes=2)
 """A change is seen when it commits, which is later than the time that it writes: each look goes back this far."""
@@ -61,6 +61,8 @@ class SourceState:
     pinned: frozenset[str] = frozenset()
     """Those of system, environment and format that only UpdateSource changes."""
     detections: int = 0
+    retention_days: int = 0
+    """Days that its events are kept; 0: as many as the setting says."""
     configured_at: datetime | None = None
     system_declared: bool = False
     """Whether the sender said what system it is; else the format may."""
@@ -129,6 +131,7 @@ class SourceBook:
             # The format itself stays until the next records are looked at: they may be in work right now.
             state.detected_by, state.confidence, state.sampled = "", 0.0, 0
         state.detections = row["detections"]
+        state.retention_days = row["retention_days"]
         state.configured_at = row["configured_at"]
         self._configured_at = max(self._configured_at, row["configured_at"])
 

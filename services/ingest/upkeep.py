@@ -1,4 +1,4 @@
-"""Work on the side: counts of sources are written, what other replicas were told is read, expired request digests are forgotten."""
+"""Work on the side: counts of sources are written, what other replicas were told is read, what has expired is forgotten."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import asyncpg
 import structlog
 
 from kit.db import is_unavailable
+from services.ingest.retention import Retention
 from services.ingest.sources import SourceBook
 
 log = structlog.get_logger()
@@ -18,14 +19,17 @@ REFRESH_SECONDS = 15.0
 """How long another replica may go on without what this one was told about a source."""
 FORGET_SECONDS = 60.0
 FORGET_BATCH = 10_000
+PARTITION_SECONDS = 600.0
+RETENTION_SECONDS = 600.0
 
 
 class Upkeep:
     """Runs beside the receivers; what fails because PostgreSQL is away is done at the next turn."""
 
-    def __init__(self, pool: asyncpg.Pool[Any], sources: SourceBook) -> None:
+    def __init__(self, pool: asyncpg.Pool[Any], sources: SourceBook, retention: Retention) -> None:
         self._pool = pool
         self._sources = sources
+        self._retention = retention
 
     async def run(self) -> None:
         """Works for ever; the last flush happens when it is cancelled."""
@@ -34,6 +38,9 @@ class Upkeep:
                 group.create_task(self._repeat(self._sources.flush, FLUSH_SECONDS))
                 group.create_task(self._repeat(self._sources.refresh, REFRESH_SECONDS))
                 group.create_task(self._repeat(self.forget_digests, FORGET_SECONDS))
+                group.create_task(self._repeat(self._retention.make_partitions, PARTITION_SECONDS, first=0.0))
+                group.create_task(self._repeat(self._retention.drop_expired, RETENTION_SECONDS, first=FORGET_SECONDS))
+                group.create_task(self._repeat(self._retention.forget_rejected, RETENTION_SECONDS, first=FORGET_SECONDS))
         finally:
             await self._attempt(self._sources.flush)
 
@@ -50,10 +57,12 @@ class Upkeep:
             if int(status.rpartition(" ")[2]) < FORGET_BATCH:
                 return
 
-    async def _repeat(self, work: Any, seconds: float) -> None:
+    async def _repeat(self, work: Any, seconds: float, first: float | None = None) -> None:
+        """Works every so many seconds; `first` is when it begins, else after one such time."""
+        await asyncio.sleep(seconds if first is None else first)
         while True:
-            await asyncio.sleep(seconds)
             await self._attempt(work)
+            await asyncio.sleep(seconds)
 
     async def _attempt(self, work: Any) -> None:
         try:
