@@ -12,6 +12,7 @@ import orjson
 
 from services.ingest import severity
 from services.ingest.batch import Batch
+from services.ingest.formats.otel_shapes import flatten_record, plain_value
 from services.ingest.timestamps import epoch_nanos, parse_timestamp
 
 _NAMES: Final[dict[str, tuple[str, ...]]] = {
@@ -28,6 +29,8 @@ _NAMES: Final[dict[str, tuple[str, ...]]] = {
         "log",
         "text",
         "@mt",
+        "content",
+        "_raw",
     ),
     "severity": (
         "severity_text",
@@ -60,8 +63,10 @@ _NAMES: Final[dict[str, tuple[str, ...]]] = {
         "instant",
         "__realtime_timestamp",
         "observedtimeunixnano",
+        "observed_timestamp",
+        "observedtimestamp",
     ),
-    "host": ("host.name", "host.hostname", "hostname", "host", "_hostname", "saphost", "computer", "machine", "node"),
+    "host": ("host.name", "host.hostname", "hostname", "host", "_hostname", "saphost", "computer", "machine", "node", "dvc"),
     "service": (
         "service.name",
         "service",
@@ -75,6 +80,7 @@ _NAMES: Final[dict[str, tuple[str, ...]]] = {
         "logger_name",
         "logger",
         "log.logger",
+        "vendor_product",
     ),
     "trace_id": ("trace_id", "traceid", "trace.id", "dd.trace_id", "otel.trace_id", "traceparent"),
     "span_id": ("span_id", "spanid", "span.id", "dd.span_id", "otel.span_id"),
@@ -82,6 +88,13 @@ _NAMES: Final[dict[str, tuple[str, ...]]] = {
 
 _ROLES: Final[dict[str, tuple[str, int]]] = {name: (column, rank) for column, names in _NAMES.items() for rank, name in enumerate(names)}
 _PARENTS: Final = frozenset(name.partition(".")[0] for name in _ROLES if "." in name)
+
+_SEVERITY_ENUM: Final = {
+    f"SEVERITY_NUMBER_{word}{step or ''}": start + max(step - 1, 0)
+    for word, start in (("TRACE", 1), ("DEBUG", 5), ("INFO", 9), ("WARN", 13), ("ERROR", 17), ("FATAL", 21))
+    for step in (0, 2, 3, 4)
+}
+"""Severity number by its name in the protobuf enumeration of OpenTelemetry."""
 
 _Setter = Callable[[Batch, int, str, Any, tzinfo], bool]
 """Fills a column of a row from a field (its lower-case name and value); returns whether it took the value."""
@@ -97,7 +110,7 @@ def spread_fields(batch: Batch, row: int, fields: dict[str, Any], zone: tzinfo) 
     A field whose column the sender has filled already, or whose value is not understood, stays an attribute.
     The body becomes the message; without a message it stays the original text.
     """
-    _unwrap_otel(fields)
+    flatten_record(fields)
     keys = tuple(fields)
     parents = _find_parents(keys)
     nested = tuple((parent, tuple(fields[parent])) for parent in parents if type(fields[parent]) is dict) if parents else ()
@@ -142,6 +155,11 @@ def _choose_fields(keys: tuple[str, ...], nested: tuple[tuple[str, tuple[str, ..
     )
 
 
+def is_column(name: str) -> bool:
+    """Returns whether a field of that name may fill a column."""
+    return name.lower() in _ROLES
+
+
 def typed_value(text: str) -> Any:
     """Returns the number that a bare value of key=value text writes, else the text. Leading zeros make it an id."""
     if text[:1] in "-0123456789" and _NUMBER.fullmatch(text):
@@ -152,50 +170,13 @@ def typed_value(text: str) -> Any:
 _NUMBER = re.compile(r"-?(?:0|[1-9]\d{0,14})(?:\.\d{1,9})?", re.ASCII)
 
 
-def _unwrap_otel(fields: dict[str, Any]) -> None:
-    """Lifts `attributes` and `resource` of an OpenTelemetry-shaped record to the top; names already there win."""
-    if "body" not in fields and "Body" not in fields and "severityText" not in fields and "severityNumber" not in fields:
-        return
-    for holder in ("attributes", "Attributes", "resource", "Resource"):
-        inner = fields.get(holder)
-        if holder in ("resource", "Resource") and type(inner) is dict and "attributes" in inner:
-            inner = inner["attributes"]
-        if type(inner) is list:
-            inner = _key_values(inner)
-        if type(inner) is dict:
-            del fields[holder]
-            for key, value in inner.items():
-                fields.setdefault(key, value)
-
-
-def _key_values(pairs: list[Any]) -> dict[str, Any] | None:
-    """Turns OTLP's `[{"key": …, "value": {"stringValue": …}}]` into a plain object; None when it is something else."""
-    plain: dict[str, Any] = {}
-    for pair in pairs:
-        if type(pair) is not dict or not isinstance(pair.get("key"), str):
-            return None
-        plain[pair["key"]] = _any_value(pair.get("value"))
-    return plain
-
-
-def _any_value(value: Any) -> Any:
-    """Unwraps an OTLP AnyValue of scalar kind."""
-    if type(value) is dict and len(value) == 1:
-        ((kind, inner),) = value.items()
-        if kind in ("stringValue", "boolValue", "doubleValue"):
-            return inner
-        if kind == "intValue":
-            return int(inner) if isinstance(inner, str) and inner.lstrip("-").isdigit() else inner
-    return value
-
-
 def _set_message(batch: Batch, row: int, key: str, value: Any, _: tzinfo) -> bool:
     if key == "body":
-        value = _any_value(value)
+        value = plain_value(value)
     if isinstance(value, str):
         if not value or value.isspace():
             return False
-        batch.body[row] = value
+        batch.body[row] = value.rstrip("\r\n") if value[-1] == "\n" else value
         return True
     if key in ("body", "message") and isinstance(value, (dict, list)):
         batch.body[row] = orjson.dumps(value).decode()
@@ -204,6 +185,8 @@ def _set_message(batch: Batch, row: int, key: str, value: Any, _: tzinfo) -> boo
 
 
 def _set_severity_number(batch: Batch, row: int, _: str, value: Any, __: tzinfo) -> bool:
+    if isinstance(value, str):
+        value = _SEVERITY_ENUM.get(value)
     if batch.severity_number[row] or not isinstance(value, int) or not 1 <= value <= 24:
         return False
     batch.severity_number[row] = value
@@ -220,6 +203,8 @@ def _set_severity(batch: Batch, row: int, _: str, value: Any, __: tzinfo) -> boo
         return True
     if isinstance(value, int) and not isinstance(value, bool) and not batch.severity_number[row]:
         batch.severity_number[row] = severity.severity_of_number(value)
+        if batch.severity_number[row] and not batch.severity_text[row]:
+            batch.severity_text[row] = str(value)
         return batch.severity_number[row] > 0
     return False
 
@@ -250,7 +235,8 @@ def _set_service(batch: Batch, row: int, _: str, value: Any, __: tzinfo) -> bool
 def _set_trace(batch: Batch, row: int, _: str, value: Any, __: tzinfo) -> bool:
     if batch.trace_id[row] or not isinstance(value, str):
         return False
-    match = _TRACE.fullmatch(value.lower()) or _TRACE.fullmatch(value.lower().replace("-", ""))
+    text = value.lower().removeprefix("0x")
+    match = _TRACE.fullmatch(text) or _TRACE.fullmatch(text.replace("-", ""))
     if match is None or match.group(1) == "0" * 32:
         return False
     batch.trace_id[row] = match.group(1)
@@ -260,9 +246,12 @@ def _set_trace(batch: Batch, row: int, _: str, value: Any, __: tzinfo) -> bool:
 
 
 def _set_span(batch: Batch, row: int, _: str, value: Any, __: tzinfo) -> bool:
-    if batch.span_id[row] or not isinstance(value, str) or _SPAN.fullmatch(value.lower()) is None or value == "0" * 16:
+    if batch.span_id[row] or not isinstance(value, str):
         return False
-    batch.span_id[row] = value.lower()
+    text = value.lower().removeprefix("0x")
+    if _SPAN.fullmatch(text) is None or text == "0" * 16:
+        return False
+    batch.span_id[row] = text
     return True
 
 

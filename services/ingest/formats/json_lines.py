@@ -11,9 +11,14 @@ import orjson
 from services.ingest.batch import Batch
 from services.ingest.formats.continuation import join_continuations
 from services.ingest.formats.fields import spread_fields
+from services.ingest.formats.otel_shapes import EXPORT_OPENING, explode_export, only_record
 
 MAX_DEPTH = 64
 """Nesting beyond this is kept as text: later stages encode the attributes again, and encoders bound their depth."""
+MAX_INNER = 262_144
+"""Characters of a message that is looked into for being a JSON object itself."""
+INNER_PREFIX = "message."
+"""In front of a member of a message that is an object, where the object around it has a member of the same name."""
 
 
 class JsonLines:
@@ -30,8 +35,15 @@ class JsonLines:
         return 0.95 * sum(1 for record in records if decode_object(record.partition("\n")[0]) is not None) / len(records)
 
     def split(self, lines: Iterable[str]) -> list[str]:
-        """Returns one record for each line, with the stack trace lines that follow it."""
-        return join_continuations(lines)
+        """Returns one record for each line, with the stack trace lines that follow it; an OTLP export gives one for each of its log records."""
+        records = join_continuations(lines)
+        if not any(record.startswith(EXPORT_OPENING) for record in records):
+            return records
+        exploded: list[str] = []
+        for record in records:
+            export = decode_object(record) if record.startswith(EXPORT_OPENING) else None
+            exploded.extend([record] if export is None else explode_export(record, export))
+        return exploded
 
     def parse(self, batch: Batch, rows: Sequence[int], zone: tzinfo) -> int:
         """Spreads the members of each object over the columns and attributes."""
@@ -46,9 +58,15 @@ class JsonLines:
                 fields = decode_object(head) if newline else None
                 if fields is None:
                     continue
+            if "resourceLogs" in fields:
+                fields = only_record(fields)
             spread_fields(batch, row, fields, zone)
-            if trace and bodies[row] is not body:
-                bodies[row] = f"{bodies[row]}\n{trace}"
+            message = bodies[row]
+            if message is not body:
+                if message[0] == "{":
+                    _spread_inner(batch, row, zone)
+                if trace:
+                    bodies[row] = f"{bodies[row]}\n{trace}"
             matched += 1
         return matched
 
@@ -64,6 +82,18 @@ def decode_object(text: str) -> dict[str, Any] | None:
     except (orjson.JSONDecodeError, UnicodeEncodeError):
         return None
     return value if type(value) is dict else None
+
+
+def _spread_inner(batch: Batch, row: int, zone: tzinfo) -> None:
+    """Spreads the members of a message that is a JSON object itself; what the object around it says wins."""
+    message = batch.body[row]
+    inner = decode_object(message) if len(message) <= MAX_INNER else None
+    if not inner:
+        return
+    present = batch.attributes[row]
+    if present:
+        inner = {f"{INNER_PREFIX}{key}" if key in present else key: value for key, value in inner.items()}
+    spread_fields(batch, row, inner, zone)
 
 
 def _depth(text: str) -> int:

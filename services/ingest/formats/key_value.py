@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from datetime import tzinfo
-from typing import Any
+from typing import Any, Final
 
 from services.ingest.batch import Batch
 from services.ingest.formats.base import single_lines
@@ -19,6 +19,9 @@ _HEAD = re.compile(rf"\[?(?P<stamp>{_STAMP})\]?[,;|]?\s+(?:-\s+)?(?={_KEY}=)", r
 _QUOTED = r'"[^"\\]*(?:\\.[^"\\]*)*"'
 _SEMICOLON = re.compile(rf"\s*({_KEY})=(?:({_QUOTED})|([^;]*))(?:;|$)")
 _BLANK = re.compile(rf"[\s,]*({_KEY})=(?:({_QUOTED})|([^\s,\"]*))(?=[\s,]|$)")
+
+CIM_NAMES: Final = frozenset({"app", "dvc", "vendor_product"})
+"""Names of Splunk's common information model that give a column and stay attributes too: searches of Splunk users ask for them."""
 
 
 class KeyValue:
@@ -54,7 +57,10 @@ class KeyValue:
                 batch.timestamp[row] = parse_timestamp(head["stamp"], zone)
             if "saphost" in fields:
                 _name_sap_instance(fields)
+            kept = {name: fields[name] for name in fields.keys() & CIM_NAMES}
             spread_fields(batch, row, fields, zone)
+            if kept:
+                batch.attributes[row] = {**kept, **(batch.attributes[row] or {})}
             matched += 1
         return matched
 

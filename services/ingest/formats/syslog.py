@@ -10,10 +10,12 @@ from typing import Any
 from services.ingest import severity
 from services.ingest.batch import Batch
 from services.ingest.formats.base import add_attributes, matching_share, single_lines
-from services.ingest.timestamps import LAYOUTS, parse_iso, parse_layout
+from services.ingest.timestamps import LAYOUTS, Layout, parse_iso, parse_layout
 
 _ISO = LAYOUTS["iso"].embedded
 _BSD = LAYOUTS["syslog"]
+# A level word behind the stamp is that of an application's own line, not the name of a host.
+_NO_LEVEL = rf"(?!{severity.LEVEL_PATTERN}[ :])"
 _RFC5424 = re.compile(
     rf"(?:<(?P<pri>\d{{1,3}})>)?(?P<version>[1-9]\d?) (?P<stamp>{_ISO}|-) (?P<host>\S{{1,255}}) "
     r"(?P<app>\S{1,255}) (?P<pid>\S{1,128}) (?P<msgid>\S{1,64}) "
@@ -21,7 +23,7 @@ _RFC5424 = re.compile(
     re.ASCII | re.DOTALL,
 )
 _RFC3164 = re.compile(
-    rf"(?:<(?P<pri>\d{{1,3}})>)?(?:(?P<stamp>{_BSD.embedded})|(?P<iso>{_ISO})) (?P<host>(?!-+ )[\w.:@-]{{1,255}}) +"
+    rf"(?:<(?P<pri>\d{{1,3}})>)?(?:(?P<stamp>{_BSD.embedded})|(?P<iso>{_ISO})) (?P<host>(?!-+ ){_NO_LEVEL}[\w.:@-]{{1,255}}) +"
     r"(?P<app>[^\s:\[\]()]{1,64}|-- [^\s:\[]{1,64})(?:\((?P<module>[^)\s]{1,64})\))?(?:\[(?P<pid>[^\]\s]{1,32})\])?: ?(?P<message>.*)$",
     re.ASCII | re.DOTALL,
 )
@@ -29,7 +31,7 @@ _RFC3164 = re.compile(
 _UNTAGGED = re.compile(rf"(?:<(?P<pri>\d{{1,3}})>)?(?P<stamp>{_BSD.embedded}) (?P<host>[\w.:@-]{{1,255}}) +(?P<message>\S.*)$", re.ASCII | re.DOTALL)
 _DETECT = re.compile(
     rf"<\d{{1,3}}>(?:[1-9]\d? )?(?:{_ISO}|-|{_BSD.embedded}) \S+ "
-    rf"|(?:(?:{_BSD.embedded})|{_ISO}) [\w.:@-]+ +\S{{1,64}}?(?:\[\w+\])?: "
+    rf"|(?:(?:{_BSD.embedded})|{_ISO}) {_NO_LEVEL}[\w.:@-]+ +\S{{1,64}}?(?:\[\w+\])?: "
     rf"|{_BSD.embedded} [\w.:@-]+ +\S",
     re.ASCII,
 )
@@ -43,6 +45,7 @@ class Syslog:
 
     name = "syslog"
     system = ""
+    telling_digits = re.compile(r"<\d{1,3}>(?:\d{1,2} )?", re.ASCII)
 
     def detect(self, lines: Sequence[str]) -> float:
         """Returns the share of lines with a PRI or with stamp, host and tag."""
@@ -88,6 +91,17 @@ class Syslog:
             if found:
                 add_attributes(batch, row, found)
         return matched
+
+    def find_stamp(self, text: str) -> tuple[int, int, Layout] | None:
+        """Returns where the time of a message stands, and its layout."""
+        match = _RFC3164.match(text)
+        if match is not None:
+            return (*match.span("iso"), LAYOUTS["iso"]) if match["iso"] else (*match.span("stamp"), _BSD)
+        match = _RFC5424.match(text)
+        if match is not None:
+            return (*match.span("stamp"), LAYOUTS["iso"]) if match["stamp"] != "-" else None
+        match = _UNTAGGED.match(text)
+        return (*match.span("stamp"), _BSD) if match is not None else None
 
 
 def _read_stamp(part: dict[str, str | None], zone: tzinfo) -> int:

@@ -177,6 +177,11 @@ def test_no_text_makes_a_format_fail(name: str, texts: list[str]) -> None:
 @settings(max_examples=30, deadline=None)
 @given(lines=st.lists(st.text(alphabet=st.characters(exclude_characters="\n\r", exclude_categories=["Cs"]), min_size=1, max_size=40), max_size=8))
 def test_splitting_loses_no_text(name: str, lines: list[str]) -> None:
+    if name == "csv":
+        # The header is repeated in front of each row.
+        records = FORMATS[name].split(lines)
+        assert all(any(line.strip("\r") in record for record in records) for line in lines if not line.isspace())
+        return
     if name == "sap_dev_trace":
         lines = [line for line in lines if set(line.strip()) - set("-")]
     kept = "".join("".join(lines).split())

@@ -1,0 +1,92 @@
+"""The error log of Apache: 2.2 (`[time] [level] [client address] text`) and 2.4 (with module, process, thread and error code)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from datetime import tzinfo
+
+from services.ingest import severity
+from services.ingest.batch import Batch
+from services.ingest.formats.base import add_attributes, matching_share
+from services.ingest.formats.continuation import join_continuations
+from services.ingest.timestamps import LAYOUTS, parse_layout
+
+_CTIME = LAYOUTS["ctime"]
+_LEVEL = r"(?:emerg|alert|crit|error|warn|notice|info|debug|trace[1-8])"
+_LINE = re.compile(
+    rf"\[(?P<time>{_CTIME.embedded})\] \[(?:(?P<module>[\w.-]{{0,60}}):)?(?P<level>{_LEVEL})\]"
+    r"(?: \[pid (?P<pid>\d{1,10})(?::tid (?P<tid>\d{1,20}))?\])?"
+    r"(?: (?P<file>[\w./-]{1,120}\(\d{1,6}\)):)?(?P<os> \(\d{1,6}\)[^:\[\n]{1,200}:)?"
+    r"(?: \[(?:remote|client) (?P<client>[\w.:%-]{1,100})\])?(?P<os2> \(\d{1,6}\)[^:\[\n]{1,200}:)? ?(?P<message>(?:(?P<code>AH\d{5}): )?.*)",
+    re.ASCII | re.DOTALL,
+)
+_DETECT = re.compile(rf"\[{_CTIME.embedded}\] \[(?:[\w.-]{{0,60}}:)?{_LEVEL}\]", re.ASCII)
+_REFERRER = re.compile(r", referer: (\S{1,2000})(?=\n|$)")
+_ADDRESS = re.compile(r"(.+?):(\d{1,5})", re.ASCII)
+
+
+class ApacheError:
+    """One line for each message of the web server; stack traces of what runs in it join the line above."""
+
+    name = "apache_error"
+    system = ""
+
+    def detect(self, lines: Sequence[str]) -> float:
+        """Returns the share of lines with a bracketed time and level."""
+        return 0.93 * matching_share(lines, _DETECT)
+
+    def split(self, lines: Iterable[str]) -> list[str]:
+        """Returns one record for each line, with the lines that continue it."""
+        return join_continuations(lines)
+
+    def parse(self, batch: Batch, rows: Sequence[int], zone: tzinfo) -> int:
+        """Moves time, level, module, process, thread, client, error code and referrer off the message."""
+        matched = 0
+        bodies = batch.body
+        match_line = _LINE.match
+        for row in rows:
+            match = match_line(bodies[row])
+            if match is None:
+                continue
+            matched += 1
+            time, module, level, pid, tid, file, status, client, late_status, message, code = match.groups()
+            if not batch.timestamp[row]:
+                batch.timestamp[row] = parse_layout(time, _CTIME, zone)
+            if not batch.severity_number[row]:
+                batch.severity_number[row] = severity.severity_of_word(level.rstrip("12345678"))
+                batch.severity_text[row] = level
+            found: dict[str, object] = {}
+            if module:
+                found["component"] = module
+            if pid:
+                found["process.pid"] = int(pid)
+            if tid:
+                found["thread.name"] = tid
+            if file:
+                found["code.file"] = file
+            if client:
+                _read_client(client, found)
+            if code:
+                found["error.code"] = code
+            if ", referer: " in message and (referrer := _REFERRER.search(message)):
+                found["http.referrer"] = referrer.group(1)
+                message = message[: referrer.start()] + message[referrer.end() :]
+            status = status or late_status
+            message = message.strip(" \t")
+            if status:
+                message = f"{status.strip()} {message}".rstrip()
+            if message:
+                bodies[row] = message
+            if found:
+                add_attributes(batch, row, found)
+        return matched
+
+
+def _read_client(client: str, found: dict[str, object]) -> None:
+    """Reads `address`, `address:port` or an IPv6 address with a port behind it."""
+    match = _ADDRESS.fullmatch(client)
+    if match is not None and (client.count(":") == 1 or client.count(":") == 8):
+        found["client.address"], found["client.port"] = match.group(1), int(match.group(2))
+    else:
+        found["client.address"] = client

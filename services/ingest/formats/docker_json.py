@@ -1,0 +1,121 @@
+"""Files of Docker's json-file driver, and what agents make of them: `{"log":"message\\n","stream":"stdout","time":"…"}`.
+
+Source: Docker, daemon/logger/jsonfilelog/jsonlog (log, stream, time, attrs). A line beyond 16 KiB is cut: only its last piece
+ends with a line feed. Fluent Bit's Kubernetes filter adds an object `kubernetes`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import UTC, tzinfo
+from typing import Any
+
+import orjson
+
+from services.ingest.batch import Batch
+from services.ingest.formats.base import add_attributes, single_lines
+from services.ingest.formats.containers import Entry, InnerFormats, join_entries
+from services.ingest.formats.json_lines import decode_object
+from services.ingest.timestamps import parse_timestamp
+
+_SERVICE_LABELS = ("app.kubernetes.io/name", "k8s-app", "app")
+
+
+class DockerJson:
+    """The lines of a program, each in an object with time and stream of the container runtime."""
+
+    name = "docker_json"
+    system = ""
+
+    def __init__(self, inner: InnerFormats) -> None:
+        """`inner`: what parses the lines of the program."""
+        self._inner = inner
+
+    def detect(self, lines: Sequence[str]) -> float:
+        """Returns the share of objects with a text `log` and a `stream`."""
+        filled = [line for line in lines if line and not line.isspace()]
+        return 0.98 * sum(1 for line in filled if _decode(line) is not None) / len(filled) if filled else 0.0
+
+    def split(self, lines: Iterable[str]) -> list[str]:
+        """Joins the pieces of a line and the lines of a stack trace, stream by stream."""
+        return join_entries((_read_entry(line) for line in single_lines(lines)), _spell)
+
+    def parse(self, batch: Batch, rows: Sequence[int], zone: tzinfo) -> int:
+        """Takes time, stream and attributes off, and parses the text inside by its own format. The time of the runtime is the event's."""
+        matched = 0
+        inside: list[int] = []
+        bodies = batch.body
+        for row in rows:
+            fields = _decode(bodies[row])
+            if fields is None:
+                continue
+            text = fields.pop("log").rstrip("\r\n")
+            _take_time(batch, row, fields)
+            found: dict[str, object] = {"log.iostream": fields.pop("stream")}
+            kubernetes = fields.get("kubernetes")
+            if type(kubernetes) is dict:
+                _take_pod(batch, row, kubernetes)
+            attrs = fields.pop("attrs", None)
+            if type(attrs) is dict:
+                found |= attrs
+            elif attrs is not None:
+                found["attrs"] = attrs
+            add_attributes(batch, row, {**found, **fields})
+            matched += 1
+            if text and not text.isspace():
+                bodies[row] = text
+                inside.append(row)
+        if inside:
+            self._inner.parse(batch, inside, zone)
+        return matched
+
+
+def _decode(line: str) -> dict[str, Any] | None:
+    """Returns the object, or None when it is not a line of a container."""
+    if '"log"' not in line or '"stream"' not in line:
+        return None
+    fields = decode_object(line)
+    if fields is None or not isinstance(fields.get("log"), str) or fields.get("stream") not in ("stdout", "stderr"):
+        return None
+    return fields
+
+
+def _take_time(batch: Batch, row: int, fields: dict[str, Any]) -> None:
+    """Moves the time to its column; one that is not understood, or not needed, stays."""
+    for name in ("time", "@timestamp"):
+        value = fields.get(name)
+        if isinstance(value, str) and not batch.timestamp[row] and (nanos := parse_timestamp(value, UTC)):
+            batch.timestamp[row] = nanos
+            del fields[name]
+            return
+
+
+def _take_pod(batch: Batch, row: int, kubernetes: dict[str, Any]) -> None:
+    """Reads node and program of a pod; both stay among the attributes."""
+    host = kubernetes.get("host")
+    if isinstance(host, str) and not batch.host[row]:
+        batch.host[row] = host
+    if batch.service[row]:
+        return
+    labels = kubernetes.get("labels")
+    names = [labels.get(label) for label in _SERVICE_LABELS] if type(labels) is dict else []
+    batch.service[row] = next((name for name in (*names, kubernetes.get("container_name")) if isinstance(name, str)), "")
+
+
+def _read_entry(line: str) -> Entry | str:
+    fields = _decode(line)
+    if fields is None:
+        return line
+    text, time = fields["log"], fields.get("time")
+    stamp = parse_timestamp(time, UTC) if isinstance(time, str) else 0
+    # Agents strip the line feed, and then nothing tells a piece from a line.
+    whole = text.endswith("\n") or "kubernetes" in fields or len(text) < 1_024
+    return Entry(str(fields["stream"]), stamp, text.rstrip("\r\n"), line, whole)
+
+
+def _spell(entry: Entry) -> str:
+    """Returns the line as it came, or with the joined text in it."""
+    if not entry.extra:
+        return entry.head
+    fields = decode_object(entry.head) or {}
+    return orjson.dumps({**fields, "log": f"{entry.text}\n" if entry.whole else entry.text}).decode()
