@@ -9,11 +9,9 @@ from dataclasses import dataclass, field
 from services.ingest.batch import Batch
 from services.ingest.fingerprints import fingerprint_bodies
 from services.ingest.formats import FORMATS
-from services.ingest.formats.base import DigitBlind
 from services.ingest.masking import Masker
 from services.ingest.rejections import Rejection, RejectReason
 from services.ingest.settings import IngestSettings
-from services.ingest.shapes import Reading, Shapes
 from services.ingest.sources import SourceBook
 
 ORIGINAL_TIME = "elis.original_time"
@@ -49,8 +47,6 @@ class Pipeline:
     def __init__(self, settings: IngestSettings, sources: SourceBook, masker: Masker) -> None:
         self._sources = sources
         self._masker = masker
-        self._shapes = Shapes(masker)
-        self._digit_blind = frozenset(name for name, log_format in FORMATS.items() if isinstance(log_format, DigitBlind))
         self._max_record_bytes = settings.max_record_bytes
         self._oldest_ns = int(settings.oldest_event.total_seconds()) * 1_000_000_000
         self._future_ns = int(settings.future_tolerance.total_seconds()) * 1_000_000_000
@@ -63,12 +59,12 @@ class Pipeline:
         """
         prepared = Prepared(batch, observed_at)
         prepared.rows = self._select_sound(batch, prepared.rejections)
-        given_clean = self._find_clean_attributes(batch)
-        readings = self._parse(batch, prepared.rows, formats)
-        unread = [row for row, reading in enumerate(readings) if reading is None or not reading.clean or not given_clean[row]]
-        self._masker.mask_batch(batch, unread)
+        self._parse(batch, prepared.rows, formats)
+        self._masker.mask_batch(batch)
         prepared.timestamps = self._judge_times(batch, observed_at)
-        _fingerprint(prepared, readings, unread)
+        prepared.fingerprints, prepared.templates = fingerprint_bodies(batch.body)
+        texts = {number: f"{number:016x}" for number in prepared.templates}
+        prepared.fingerprint_texts = [texts[number] for number in prepared.fingerprints]
         states = {name: self._sources.state(name) for name in set(batch.source)}
         prepared.systems = [states[name].system for name in batch.source]
         prepared.environments = [states[name].environment for name in batch.source]
@@ -87,27 +83,14 @@ class Pipeline:
                 sound.append(row)
         return sound
 
-    def _find_clean_attributes(self, batch: Batch) -> list[bool]:
-        """Says of each row whether there is nothing to mask in the attributes that its sender gave; rows often share them."""
-        objects = {id(attributes): attributes for attributes in batch.attributes if attributes}
-        clean = dict(zip(objects, self._masker.clean_objects(list(objects.values())), strict=True))
-        return [not attributes or clean[id(attributes)] for attributes in batch.attributes]
-
-    def _parse(self, batch: Batch, rows: Sequence[int], declared: Sequence[str] | None) -> list[Reading | None]:
-        """Parses the rows; returns the reading of each row of the batch whose shape was known."""
-        readings: list[Reading | None] = [None] * len(batch)
+    def _parse(self, batch: Batch, rows: Sequence[int], declared: Sequence[str] | None) -> None:
         groups: defaultdict[tuple[str, str], list[int]] = defaultdict(list)
         for row in rows:
             groups[batch.source[row], declared[row] if declared else ""].append(row)
         for (source, name), members in groups.items():
             bodies = [batch.body[row] for row in members[: SourceBook.SAMPLE_LINES]]
             state = self._sources.choose_format(source, name, bodies)
-            log_format = FORMATS[name or state.format]
-            if log_format.name in self._digit_blind and isinstance(log_format, DigitBlind):
-                self._shapes.parse(log_format, batch, members, state.zone, readings)
-            else:
-                log_format.parse(batch, members, state.zone)
-        return readings
+            FORMATS[name or state.format].parse(batch, members, state.zone)
 
     def _judge_times(self, batch: Batch, observed_at: Sequence[int]) -> list[int]:
         timestamps = list(batch.timestamp)
@@ -119,19 +102,3 @@ class Pipeline:
             if stamp:
                 batch.attributes[row] = {**(batch.attributes[row] or {}), ORIGINAL_TIME: stamp}
         return timestamps
-
-
-def _fingerprint(prepared: Prepared, readings: Sequence[Reading | None], unread: Sequence[int]) -> None:
-    """Fills fingerprints and templates: those of the unread rows are computed, the others are part of their reading."""
-    bodies = prepared.batch.body
-    computed, templates = fingerprint_bodies([bodies[row] for row in unread])
-    fingerprints = [0] * len(bodies)
-    for row, reading in enumerate(readings):
-        if reading is not None:
-            fingerprints[row] = reading.fingerprint
-            templates[reading.fingerprint] = reading.template
-    for row, fingerprint in zip(unread, computed, strict=True):
-        fingerprints[row] = fingerprint
-    texts = {number: f"{number:016x}" for number in templates}
-    prepared.fingerprints, prepared.templates = fingerprints, templates
-    prepared.fingerprint_texts = [texts[number] for number in fingerprints]
