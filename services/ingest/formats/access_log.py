@@ -23,6 +23,7 @@ _APACHE = re.compile(
 )
 # SAP:    [time] host user - "request" status bytes ms
 # SAPSMD: [time] - "request" status bytes [ms] h[correlation id] |
+# SAPSMD2 is SAPSMD with further headers. CLFMOD is the common layout with a request line without form fields.
 _ICM = re.compile(
     rf"\[(?P<time>{_CLF.embedded})\] (?:(?P<client>[\w.:%-]+) (?P<user>\S+) )?- {_REQUEST}"
     r"(?: (?:\[(?P<bracketed>\d{1,9})\]|(?P<ms>\d{1,9})))?(?: h\[(?P<correlation>[^\]]{0,256})\])?(?P<rest>.*)$",
@@ -30,6 +31,7 @@ _ICM = re.compile(
 )
 _LINE = re.compile(rf"(?:{_APACHE.pattern[:-1].replace('(?P<', '(?P<a_')})|(?:{_ICM.pattern[:-1].replace('(?P<', '(?P<i_')})", re.ASCII)
 _SECONDS = re.compile(rf"\s(?:(?:rt|request_time|rtime|urt)=)?(\d{{1,6}}\.\d{{1,9}})(?=\s|$)|{_QUOTED}", re.ASCII)
+_MEASURED = re.compile(r"\s(?:(?:rt|request_time|rtime)=)?\d{1,6}\.\d{1,9}", re.ASCII)
 _CORRELATION = re.compile(r'(?:request_id|req_id|correlation_id|x-correlation-id|rid)[=:]"?([\w-]{8,128})', re.IGNORECASE)
 
 
@@ -70,6 +72,9 @@ class AccessLog:
                     found["duration_ms"] = int(milliseconds)
                 if match["correlation"] and match["correlation"].strip("-. "):
                     found["correlation_id"] = match["correlation"]
+                tail = match["rest"].strip(" |")
+                if tail:
+                    found["log.tail"] = tail
             else:
                 _read_extras(match, found)
             add_attributes(batch, row, found)
@@ -117,6 +122,10 @@ def _read_extras(match: re.Match[str], found: dict[str, object]) -> None:
         if not referrer and rest.strip().isdigit() and len(rest) < 12:
             # Common layout with one number more: %L of the ICM, milliseconds.
             found["duration_ms"] = int(rest)
+            return
+    tail = rest.strip()
+    if tail and not _MEASURED.fullmatch(rest):
+        found["log.tail"] = tail
     correlation = _CORRELATION.search(rest) if "=" in rest or ":" in rest else None
     if correlation is not None:
         found["correlation_id"] = correlation.group(1)

@@ -11,6 +11,7 @@ from services.ingest import severity
 from services.ingest.batch import Batch
 from services.ingest.formats.base import add_attributes
 from services.ingest.formats.sap_audit_texts import MESSAGES
+from services.ingest.formats.sap_instance import add_instance, path_of
 from services.ingest.timestamps import LAYOUTS, parse_layout
 
 RECORD: Final = 200
@@ -20,6 +21,7 @@ _COMPACT = LAYOUTS["compact"]
 # version, message id, stamp, OS process id, work process number, type and (hexadecimal) number, short terminal;
 # then user 12, transaction 20, program 40, client 3, session 1, variables 64, terminal 20.
 _HEAD = re.compile(r"[2-9][A-Z]{2}[A-Z0-9](?:19|20)\d{12}[0-9 ]{12}[A-Z ][0-9A-Fa-f ]", re.ASCII)
+_HEAD_LENGTH = 33
 _PLACEHOLDER = re.compile(r"&([A-F])")
 
 
@@ -33,40 +35,74 @@ class SapAuditLog:
     def detect(self, lines: Sequence[str]) -> float:
         """Returns the share of lines that start with version, message id and stamp in their columns."""
         filled = [line for line in lines if line and not line.isspace()]
-        return sum(1 for line in filled if _HEAD.match(line) and len(line) > 112) / len(filled) if filled else 0.0
+        return sum(1 for line in filled if len(line) > 112 and _HEAD.match(_narrow(line))) / len(filled) if filled else 0.0
 
     def split(self, lines: Iterable[str]) -> list[str]:
-        """Cuts what is longer than one record into records; a record that lost its trailing blanks is one line."""
+        """Cuts what is longer than one record into records; a record that lost its trailing blanks is one line.
+
+        What comes in front of the first head (a file read from its middle) and what is cut off at the end are records too.
+        """
         records: list[str] = []
         for raw in lines:
             line = raw.rstrip("\r\n")
-            if len(line) <= RECORD or _HEAD.match(line) is None:
-                if line and not line.isspace():
-                    records.append(line)
-                continue
-            records.extend(line[start : start + RECORD] for start in range(0, len(line), RECORD) if not line[start : start + RECORD].isspace())
+            if line and not line.isspace():
+                records.extend(cut_records(line))
         return records
 
     def parse(self, batch: Batch, rows: Sequence[int], zone: tzinfo) -> int:
-        """Cuts the columns of each record and renders the message text of its id."""
+        """Cuts the columns of each record and renders the message text of its id.
+
+        A body that holds several records, from a sender that does not cut them, becomes one event with a line for each.
+        """
         matched = 0
         for row in rows:
-            record = batch.body[row]
-            if _HEAD.match(record) is None or len(record) > RECORD:
+            record = _narrow(batch.body[row])
+            if _HEAD.match(record) is None:
                 continue
             matched += 1
-            message = record[1:4]
-            text, number = MESSAGES.get(message, ("", severity.INFO))
-            variables = record[116:180].rstrip(" ")
+            found: dict[str, object]
+            if len(record) > RECORD:
+                pieces = [piece for piece in cut_records(record) if _HEAD.match(piece)]
+                read = [_read_record(piece) for piece in pieces]
+                found = {**read[0][2], "sap.audit.records": len(read)}
+                text, number = "\n".join(text for text, _, _ in read), max(number for _, number, _ in read)
+            else:
+                text, number, found = _read_record(record)
             if not batch.timestamp[row]:
                 batch.timestamp[row] = parse_layout(record[4:18], _COMPACT, zone)
             if not batch.severity_number[row]:
                 batch.severity_number[row] = number
             if not batch.service[row]:
                 batch.service[row] = "security_audit"
-            batch.body[row] = render_message(message, text, variables)
-            add_attributes(batch, row, _read_columns(record, message, variables))
+            batch.body[row] = text
+            add_instance(batch, row, found, path_of(batch, row))
+            add_attributes(batch, row, found)
         return matched
+
+
+def cut_records(text: str) -> list[str]:
+    """Returns the records in a text: as it is when it holds one, or none at all."""
+    narrow = _narrow(text)
+    head = _HEAD.match(narrow) or _HEAD.search(narrow, 0, RECORD + _HEAD_LENGTH)
+    if head is None:
+        return [text]
+    start = head.start()
+    pieces = [narrow[:start]] if start else []
+    pieces.extend(narrow[position : position + RECORD] for position in range(start, len(narrow), RECORD))
+    return [piece for piece in pieces if piece and not piece.isspace()]
+
+
+def _narrow(text: str) -> str:
+    """Takes out the zero bytes of UTF-16 that was read as text of one byte a character."""
+    return text.replace("\0", "") if "\0" in text[:4] and _HEAD.match(text.replace("\0", "")) else text
+
+
+def _read_record(record: str) -> tuple[str, int, dict[str, object]]:
+    """Returns text, severity number and attributes of one record."""
+    message = record[1:4]
+    text, number = MESSAGES.get(message, ("", severity.INFO))
+    variables = record[116:180].rstrip(" ")
+    return render_message(message, text, variables), number, _read_columns(record, message, variables)
 
 
 def render_message(message: str, text: str, variables: str) -> str:

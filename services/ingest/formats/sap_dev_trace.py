@@ -1,4 +1,4 @@
-"""SAP developer traces (`dev_w0`, `dev_disp`, `dev_rd` …): a stamp line holds for the lines below it.
+"""SAP developer traces (`dev_w0`, `dev_disp`, `dev_rd`, `dev_icm`, `dev_ms` …): a stamp line holds for the lines below it.
 
 `***LOG <id>` lines are also written to the system log (SM21) under that id, which joins the two.
 """
@@ -8,24 +8,31 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from datetime import tzinfo
+from functools import lru_cache
 from typing import Final
 
 from services.ingest import severity
 from services.ingest.batch import Batch
 from services.ingest.formats.base import add_attributes, matching_share
 from services.ingest.formats.continuation import MAX_BYTES, MAX_LINES
+from services.ingest.formats.sap_instance import add_instance, path_of
 from services.ingest.timestamps import LAYOUTS, parse_layout
 
 _CTIME = LAYOUTS["ctime"]
 _FILE = re.compile(r'trc file: "(?P<file>[^"]+)", trc level: (?P<level>\d+)(?:, release: "(?P<release>[^"]*)")?', re.ASCII)
-_STAMP = re.compile(rf"(?:[A-Z] {{1,2}})?(?P<stamp>{_CTIME.embedded})\s*$", re.ASCII)
+# Work processes write the letter of a component in front of each line, the ICM and other threaded processes the thread.
+_THREAD = r"\[Thr +(?P<thread>[0-9A-Fa-fx]{1,20})\] "
+_STAMP = re.compile(rf"(?:[A-Z*] {{1,2}}|\[Thr +[0-9A-Fa-fx]{{1,20}}\] )?(?P<stamp>{_CTIME.embedded})\s*$", re.ASCII)
 _EVENT = re.compile(
-    r"(?:(?P<component>[A-Z*]) {1,2})?\*{3}\s*(?P<kind>LOG|ERROR|WARNING)\s*(?P<id>\w{3})?\s*=> (?P<message>.*?)(?: \[(?P<source>\S+)\s+(?P<line>\d+)\])?$",
+    rf"(?:{_THREAD}|(?P<component>[A-Z*]) {{1,2}})?\*{{3}}\s*(?P<kind>LOG|ERROR|WARNING)\s*(?P<id>\w{{3}})?\s*=> "
+    r"(?P<message>.*?)(?: \[(?P<source>\S+)\s+(?P<line>\d+)\])?$",
     re.DOTALL,
 )
-_LINE = re.compile(r"(?P<component>[A-Z]) {1,2}(?P<message>\S.*)$", re.DOTALL)
+_LINE = re.compile(rf"(?:{_THREAD}|(?P<component>[A-Z]) {{1,2}})(?P<message>\S.*)$", re.DOTALL)
 _DETECT = re.compile(
-    rf'trc file: "|(?:[A-Z] {{1,2}})?{_CTIME.embedded}\s*$|(?:[A-Z*] {{1,2}})?\*{{3}}\s*(?:LOG|ERROR|WARNING)\b.*=>|[A-Z] {{1,2}}\S|\*  \S', re.ASCII
+    rf'trc file: "|\[Thr +[0-9A-Fa-fx]{{1,20}}\] |(?:[A-Z*] {{1,2}})?{_CTIME.embedded}\s*$'
+    r"|(?:[A-Z*] {1,2})?\*{3}\s*(?:LOG|ERROR|WARNING)\b.*=>|[A-Z] {1,2}\S|\*  \S",
+    re.ASCII,
 )
 _BOXED = re.compile(r"\*  \S|\*{4,}")
 _RULE = re.compile(r"-{5,}$")
@@ -33,8 +40,19 @@ _RULE = re.compile(r"-{5,}$")
 # System log messages (SM21) that tell a failure: run-time errors, communication errors, rollbacks, and the
 # database interface (area BY, but for BYY, a reconnected work process). Others are informational.
 _LOG_ERRORS: Final = frozenset(("AB0", "AB1", "Q0I", "R68"))
-_SERVICES: Final = (("dev_w", "work_process"), ("dev_disp", "dispatcher"), ("dev_rd", "gateway"), ("dev_icm", "icm"), ("dev_ms", "message_server"))
-_WORK_PROCESS = re.compile(r"dev_w(\d+)")
+_SERVICES: Final = (
+    ("dev_w", "work_process"),
+    ("dev_disp", "dispatcher"),
+    ("dev_rd", "gateway"),
+    ("dev_icm", "icm"),
+    ("dev_ms", "message_server"),
+    ("dev_wdisp", "web_dispatcher"),
+    ("dev_enq", "enqueue"),
+    ("dev_rfc", "rfc"),
+)
+"""What writes a trace, by how its file is called; the longer name of two that begin alike wins."""
+_WORK_PROCESS = re.compile(r"dev_w(\d{1,4})")
+_TRACE_NAME = re.compile(r"(?:^|[/\\])(dev_[a-z]+\d{0,4})(?:\.old)?$", re.ASCII)
 
 
 class SapDevTrace:
@@ -86,31 +104,53 @@ class SapDevTrace:
         return records
 
     def parse(self, batch: Batch, rows: Sequence[int], zone: tzinfo) -> int:
-        """Takes head and stamp off each record and reads component, kind, message id and place in the source."""
+        """Takes head and stamp off each record and reads component, kind, message id and place in the source.
+
+        Senders that read line by line send the stamp as a record of its own: it then holds for the rows of its host below it.
+        """
         matched = 0
+        stamps: dict[str, int] = {}
         for row in rows:
             body = batch.body[row]
             found: dict[str, object] = {}
+            path = path_of(batch, row)
             head = _FILE.match(body)
             if head is not None:
-                _read_file(batch, row, head, found)
+                _read_file(batch, row, head["file"], found)
+                if head["release"]:
+                    found["sap.kernel.release"] = head["release"]
                 body = body[head.end() :].partition("\n")[2]
+            elif (name := trace_name(path)) is not None:
+                _read_file(batch, row, name, found)
             first, newline, rest = body.partition("\n")
             stamp = _STAMP.match(first)
-            if stamp is not None and newline:
-                body = rest
-                if not batch.timestamp[row]:
-                    batch.timestamp[row] = parse_layout(stamp["stamp"], _CTIME, zone)
-            event = _EVENT.match(body.partition("\n")[0])
-            if event is None and stamp is None and head is None:
+            host = batch.host[row]
+            if stamp is not None:
+                nanos = stamps[host] = parse_layout(stamp["stamp"], _CTIME, zone)
+                if newline:
+                    body, first = rest, rest.partition("\n")[0]
+            else:
+                nanos = stamps.get(host, 0)
+            event = _EVENT.match(first)
+            if event is None and stamp is None and not found and not nanos:
                 continue
             matched += 1
+            if not batch.timestamp[row]:
+                batch.timestamp[row] = nanos
             if not batch.service[row]:
                 batch.service[row] = "kernel"
             batch.body[row] = _read_line(batch, row, body, event, found) or batch.body[row]
+            add_instance(batch, row, found, path)
             if found:
                 add_attributes(batch, row, found)
         return matched
+
+
+@lru_cache(maxsize=4_096)
+def trace_name(path: str) -> str | None:
+    """Returns the name of the trace file that a path ends in, or None when it is no developer trace."""
+    match = _TRACE_NAME.search(path[-200:])
+    return match.group(1) if match else None
 
 
 def is_log_error(message: str) -> bool:
@@ -118,17 +158,15 @@ def is_log_error(message: str) -> bool:
     return message in _LOG_ERRORS or (message.startswith("BY") and message != "BYY")
 
 
-def _read_file(batch: Batch, row: int, head: re.Match[str], found: dict[str, object]) -> None:
-    """Reads the head of the trace file: which process writes it, at which level and release."""
-    file = head["file"]
+def _read_file(batch: Batch, row: int, file: str, found: dict[str, object]) -> None:
+    """Reads from the name of the trace which process writes it."""
     found["sap.trace.file"] = file
-    if head["release"]:
-        found["sap.kernel.release"] = head["release"]
     number = _WORK_PROCESS.match(file)
     if number is not None:
         found["sap.wp.no"] = int(number.group(1))
     if not batch.service[row]:
-        batch.service[row] = next((service for prefix, service in _SERVICES if file.startswith(prefix)), "")
+        names = [(len(prefix), service) for prefix, service in _SERVICES if file.startswith(prefix)]
+        batch.service[row] = max(names)[1] if names else ""
 
 
 def _read_line(batch: Batch, row: int, body: str, event: re.Match[str] | None, found: dict[str, object]) -> str:
@@ -139,12 +177,11 @@ def _read_line(batch: Batch, row: int, body: str, event: re.Match[str] | None, f
             batch.severity_number[row] = severity.INFO
         line = _LINE.match(first)
         if line is not None:
-            found["component"] = line["component"]
+            _read_writer(line, found)
             return line["message"] + newline + box
         return body
     kind, identifier = event["kind"], event["id"]
-    if event["component"]:
-        found["component"] = event["component"]
+    _read_writer(event, found)
     if kind == "LOG" and identifier:
         found["sap.message.id"] = identifier
     if event["source"]:
@@ -157,3 +194,12 @@ def _read_line(batch: Batch, row: int, body: str, event: re.Match[str] | None, f
         else:
             batch.severity_number[row] = severity.severity_of_word(kind)
     return event["message"] + newline + box
+
+
+def _read_writer(match: re.Match[str], found: dict[str, object]) -> None:
+    """Reads what stands in front of a line: the letter of a component, or a thread."""
+    component, thread = match.group("component", "thread")
+    if component:
+        found["component"] = component
+    if thread:
+        found["thread.id"] = thread

@@ -10,7 +10,7 @@ from typing import Final
 from services.ingest import severity
 from services.ingest.batch import Batch
 from services.ingest.formats.base import add_attributes
-from services.ingest.timestamps import parse_timestamp
+from services.ingest.timestamps import civil_seconds, parse_timestamp
 
 MAX_LINES: Final = 5_000
 """Lines of one dump: list of calls, source extract and chosen variables make dumps long."""
@@ -56,6 +56,8 @@ _LEADERS: Final = {
     "kernel release": "sap.kernel.release",
     "screen": "sap.screen",
 }
+# A user's own date layout (DATFM 1 to 6) and clock: 03.05.2014 · 05/03/2014 · 05-03-2014 · 2014.05.03 · 2014/05/03 · 2014-05-03, 24 or 12 hours.
+_DATE = re.compile(r"(\d{1,4})([./-])(\d{1,2})\2(\d{1,4})[ ,T]{1,3}(\d{1,2}):(\d{2}):(\d{2})(?:\.\d{1,9})?(?: ?([AaPp])\.?[Mm]\.?)?", re.ASCII)
 _INSTANCE = re.compile(r"(?P<host>[\w.-]+)_(?P<sid>[A-Z][A-Z0-9]{2})_(?P<number>\d{2})", re.ASCII)
 _INCLUDE = re.compile(r"line\s+(\d+)\s+of\s+(?:the\s+)?(?:\(?[Ii]nclude\)?\s+)?program\s+\"?([\w/<>=-]+)\"?")
 
@@ -122,7 +124,7 @@ class SapDump:
                 if header.get(key):
                     found[name] = header[key]
             if not batch.timestamp[row]:
-                batch.timestamp[row] = parse_timestamp(header.get("Date and Time", "").split(" (")[0], zone)
+                batch.timestamp[row] = read_date(header.get("Date and Time", "").split(" (")[0], zone)
             if not batch.severity_number[row]:
                 batch.severity_number[row] = severity.ERROR
             if not batch.service[row]:
@@ -157,6 +159,28 @@ def read_dump(text: str) -> tuple[dict[str, str], dict[str, str]]:
             key = {"Runtime Errors": "Runtime Error", "Except.": "Exception"}.get(match["key"], match["key"])
             header.setdefault(key, match["value"])
     return header, {name: "\n".join(lines).strip("\n")[:MAX_SECTION] for name, lines in sections.items()}
+
+
+def read_date(text: str, zone: tzinfo) -> int:
+    """Returns nanoseconds of a date as the settings of any SAP user write it, or 0.
+
+    Points mean day first, slashes and dashes month first, unless the year comes first; where that is no date, the other way.
+    """
+    match = _DATE.fullmatch(text.strip())
+    if match is None:
+        return parse_timestamp(text, zone)
+    first, mark, second, third, hour, minute, sec, half = match.groups()
+    clock = int(hour) % 12 + (12 if half in "Pp" else 0) if half else int(hour)
+    orders = [(first, second, third)] if len(first) == 4 else [(third, second, first), (third, first, second)]
+    if len(first) != 4 and len(third) != 4:
+        return 0
+    if mark != ".":
+        orders.reverse()
+    for year, month, day in orders:
+        seconds = civil_seconds(int(year), int(month), int(day), clock, int(minute), int(sec), zone)
+        if seconds:
+            return seconds * 1_000_000_000
+    return 0
 
 
 def _read_sections(sections: dict[str, str]) -> dict[str, object]:

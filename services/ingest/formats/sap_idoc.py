@@ -11,32 +11,8 @@ from services.ingest import severity
 from services.ingest.batch import Batch
 from services.ingest.formats.base import add_attributes, single_lines
 from services.ingest.formats.json_lines import decode_object
+from services.ingest.formats.sap_idoc_texts import ERRORS, STATUSES, WAITING
 from services.ingest.timestamps import epoch_nanos, parse_timestamp
-
-_ERRORS: Final = frozenset(
-    ("02", "04", "05", "07", "09", "11", "15", "17", "20", "21", "23", "26", "27", "29", "34", "37", "40", "51", "52", "54", "56", "60", "63", "65")
-)
-_WAITING: Final = frozenset(("30", "64", "66"))
-_TEXTS: Final = {
-    "01": "IDoc generated",
-    "02": "Error passing data to port",
-    "03": "Data passed to port OK",
-    "12": "Dispatch OK",
-    "29": "Error in ALE service",
-    "30": "IDoc ready for dispatch (ALE service)",
-    "41": "Application document created in target system",
-    "50": "IDoc added",
-    "51": "Application document not posted",
-    "52": "Application document not fully posted",
-    "53": "Application document posted",
-    "56": "IDoc with errors added",
-    "60": "Error during syntax check of IDoc (inbound)",
-    "63": "Error passing IDoc to application",
-    "64": "IDoc ready to be transferred to application",
-    "65": "Error in ALE service",
-    "66": "IDoc is waiting for predecessor IDoc (serialization)",
-}
-"""What the status number means when the record has no text of its own."""
 
 _STATUS_TYPES: Final = {"A": severity.ERROR, "E": severity.ERROR, "W": severity.WARN, "S": severity.INFO, "I": severity.INFO}
 _NAMES: Final = {
@@ -90,15 +66,15 @@ class SapIdoc:
             if not batch.service[row]:
                 batch.service[row] = "idoc"
             add_attributes(batch, row, _read_fields(fields, status))
-            batch.body[row] = f"IDoc status {status}: {render_text(fields) or _TEXTS.get(status, 'no text')}"
+            batch.body[row] = f"IDoc status {status}: {render_text(fields) or STATUSES.get(status, 'no text')}"
         return matched
 
 
 def severity_of_status(status: str, kind: Any) -> int:
     """Returns the severity number of an IDoc status: errors by its number, else by the type of its message (STATYP)."""
-    if status in _ERRORS:
+    if status in ERRORS:
         return severity.ERROR
-    if status in _WAITING:
+    if status in WAITING:
         return severity.NOTICE
     return _STATUS_TYPES.get(kind, severity.INFO) if isinstance(kind, str) else severity.INFO
 
