@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from prometheus_client import CollectorRegistry
 from starlette.applications import Starlette
 
 from elis.auth.v1 import auth_pb2_grpc
-from elis.ingest.v1 import ingest_pb2, ingest_pb2_grpc, sources_pb2, sources_pb2_grpc
+from elis.ingest.v1 import ingest_pb2, ingest_pb2_grpc, masking_pb2, masking_pb2_grpc, sources_pb2, sources_pb2_grpc
 from kit.cache import open_redis
 from kit.db import open_engine, open_pool, ping_engine
 from kit.identity import connect_as_self, open_identity
@@ -16,9 +17,12 @@ from kit.server import Application, HttpListener, Servicer
 from services.ingest.announcer import Announcer
 from services.ingest.committer import Committer
 from services.ingest.intake import Intake
-from services.ingest.masking import BUILT_IN_RULES, Masker
+from services.ingest.masking.assembly import assemble_masking
+from services.ingest.masking_rpc import MaskingServicer
+from services.ingest.metrics import metrics_route
 from services.ingest.pipeline import Pipeline
 from services.ingest.receivers.hec import HecReceiver
+from services.ingest.receivers.hec_acks import AckLedger
 from services.ingest.receivers.otlp_grpc import OtlpLogsServicer, create_otlp_server
 from services.ingest.receivers.otlp_http import OtlpHttpReceiver
 from services.ingest.rejections import Sealer
@@ -45,15 +49,21 @@ async def build(settings: IngestSettings) -> AsyncIterator[Application]:
         sources = SourceBook(pool)
         await sources.load()
         announcer = Announcer(redis)
-        masker = Masker(settings.masking_key.get_secret_value().encode(), BUILT_IN_RULES)
+        registry = CollectorRegistry()
+        masking = assemble_masking(pool, registry, masking_keys=settings.masking_keys, seal_keys=settings.seal_keys)
+        await masking.book.load()
         sealer = Sealer(bytes.fromhex(settings.seal_key.get_secret_value()))
         worker = Worker()
-        committer = Committer(settings, pool, sources, Pipeline(settings, sources, masker), sealer, announcer, worker)
+        committer = Committer(settings, pool, sources, Pipeline(settings, sources, masking.masker), sealer, announcer, worker)
         intake = Intake(settings, sources, committer, worker)
         retention = Retention(pool, committer.partitions, retention_days=settings.retention_days, rejected_days=settings.rejected_retention_days)
         tokens = TokenBook(auth_pb2_grpc.AuthServiceStub(auth_channel))
 
-        routes = [*HecReceiver(settings, intake, tokens).routes(), *OtlpHttpReceiver(settings, intake, tokens).routes()]
+        routes = [
+            *HecReceiver(settings, intake, tokens, AckLedger(redis)).routes(),
+            *OtlpHttpReceiver(settings, intake, tokens).routes(),
+            metrics_route(registry),
+        ]
         web = Starlette(routes=routes)
         otlp = create_otlp_server(settings, OtlpLogsServicer(intake, tokens))
         otlp.add_insecure_port(f"{settings.bind_host}:{settings.port('ingest', 'otlp_grpc')}")
@@ -73,10 +83,15 @@ async def build(settings: IngestSettings) -> AsyncIterator[Application]:
                     sources_pb2_grpc.add_SourceServiceServicer_to_server,
                     SourceServicer(pool, sources),
                 ),
+                Servicer(
+                    masking_pb2.DESCRIPTOR.services_by_name["MaskingService"],
+                    masking_pb2_grpc.add_MaskingServiceServicer_to_server,
+                    MaskingServicer(pool, masking.book, masking.masker, masking.vault),
+                ),
             ],
             verifier=identity.verifier,
             http=[HttpListener("hec", web), HttpListener("otlp_http", web)],
             extra_servers=[otlp],
-            background=[committer.run, announcer.run, Upkeep(pool, sources, retention).run],
+            background=[committer.run, announcer.run, Upkeep(pool, sources, retention).run, masking.upkeep.run],
             ready=[ping],
         )

@@ -20,6 +20,7 @@ from services.ingest.worker import Worker
 INLINE_BYTES = 32 * 1024
 """A body up to this size is decoded on the event loop: handing it to the worker would cost more."""
 RETRY_AFTER_SECONDS = 1.0
+USUAL_BODY_BYTES = 1024 * 1024
 
 ResultT = TypeVar("ResultT")
 
@@ -34,6 +35,11 @@ class Intake:
         self._committer = committer
         self._worker = worker
         self._pending_bytes = 0
+
+    @property
+    def full(self) -> bool:
+        """Whether a body of an agent's usual size would be refused now."""
+        return self._pending_bytes + USUAL_BODY_BYTES > self._settings.max_pending_bytes and self._pending_bytes > 0
 
     @contextmanager
     def admit(self, arrival: Arrival, size: int) -> Iterator[None]:

@@ -6,77 +6,76 @@ Source: reference wire-formats §1 (reply codes, authentication forms, partial b
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
 
+import msgspec
 import orjson
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from kit.errors import ElisError, Unavailable
-from services.ingest.batch import Batch
+from kit.errors import ElisError, RateLimited, Unavailable
 from services.ingest.endpoints import Arrival
-from services.ingest.formats import FORMATS, detect_format
 from services.ingest.groups import Outcome
 from services.ingest.intake import Intake
 from services.ingest.receivers.bodies import BodyTooLarge, BrokenBody, UnsupportedEncoding, admitted_size, arrival_of, read_body
 from services.ingest.receivers.credentials import parse_authorization
-from services.ingest.receivers.hec_events import HecBatch, HecProblem, declared_format, decode_events
+from services.ingest.receivers.hec_acks import MAX_PENDING, AckLedger, parse_channel
+from services.ingest.receivers.hec_events import HecBatch, HecProblem, decode_events, decode_raw
+from services.ingest.receivers.hec_replies import (
+    ACK_DISABLED,
+    ACK_UNAVAILABLE,
+    BUSY,
+    CHANNEL_INVALID,
+    CHANNEL_MISSING,
+    HEALTHY,
+    INVALID_AUTHORIZATION,
+    INVALID_FORMAT,
+    INVALID_TOKEN,
+    NO_DATA,
+    QUERY_TOKEN,
+    QUEUES_FULL,
+    SERVER_ERROR,
+    SUCCESS,
+    TOKEN_DISABLED,
+    TOKEN_REQUIRED,
+    TOO_LARGE,
+    UNHEALTHY,
+    UNSUPPORTED,
+    Reply,
+)
 from services.ingest.settings import IngestSettings
 from services.ingest.tokens import NOBODY, Agent, TokenBook, TokenState
 
 PROTOCOL = "hec"
 DEFAULT_SYSTEM = "splunk"
 IDEMPOTENCY_HEADER = "x-elis-idempotency-key"
+CHANNEL_HEADER = "x-splunk-request-channel"
 _IDEMPOTENCY_KEY = re.compile(r"[\x21-\x7e]{1,200}")
 _VERSION = ("", "/1.0")
 
 
-@dataclass(frozen=True, slots=True)
-class Reply:
-    """A reply of the code table."""
-
-    status: int
-    text: str
-    code: int
-
-    def response(self, outcome: Outcome | None = None, **extra: Any) -> Response:
-        """Returns the HTTP response; an outcome goes into headers, since the body is Splunk's."""
-        headers = {"Retry-After": "1"} if self.status == 503 else {}
-        if outcome is not None:
-            headers |= {
-                "Elis-Accepted": str(outcome.accepted),
-                "Elis-Duplicates": str(outcome.duplicates),
-                "Elis-Rejected": str(outcome.rejected),
-            }
-        return Response(orjson.dumps({"text": self.text, "code": self.code, **extra}), self.status, headers, "application/json")
+Store = Callable[[Request, Arrival, str, bytes], Awaitable[Response]]
 
 
-SUCCESS = Reply(200, "Success", 0)
-TOKEN_DISABLED = Reply(403, "Token disabled", 1)
-TOKEN_REQUIRED = Reply(401, "Token is required", 2)
-INVALID_AUTHORIZATION = Reply(401, "Invalid authorization", 3)
-INVALID_TOKEN = Reply(403, "Invalid token", 4)
-NO_DATA = Reply(400, "No data", 5)
-INVALID_FORMAT = Reply(400, "Invalid data format", 6)
-SERVER_ERROR = Reply(500, "Internal server error", 8)
-BUSY = Reply(503, "Server is busy", 9)
-ACK_DISABLED = Reply(400, "ACK is disabled", 14)
-QUERY_TOKEN = Reply(400, "Query string authorization is not enabled", 16)
-HEALTHY = Reply(200, "HEC is healthy", 17)
-TOO_LARGE = Reply(413, "Request entity too large", 6)
-UNSUPPORTED = Reply(415, "Unsupported content encoding", 6)
+class _AckQuestion(msgspec.Struct):
+    acks: list[int]
+
+
+_decode_question = msgspec.json.Decoder(_AckQuestion).decode
 
 
 class HecReceiver:
     """Serves the collector endpoints."""
 
-    def __init__(self, settings: IngestSettings, intake: Intake, tokens: TokenBook) -> None:
+    def __init__(self, settings: IngestSettings, intake: Intake, tokens: TokenBook, acks: AckLedger) -> None:
         self._limit = settings.max_body_bytes
+        self._strict = settings.hec_strict
+        self._query_token = settings.hec_query_token
         self._intake = intake
         self._tokens = tokens
+        self._acks = acks
 
     def routes(self) -> list[Route]:
         """Returns the routes of this receiver."""
@@ -86,21 +85,35 @@ class HecReceiver:
             *(Route(path, self.receive_events, methods=["POST", "OPTIONS"]) for path in event_paths),
             *(Route(f"{base}/raw{version}", self.receive_raw, methods=["POST", "OPTIONS"]) for version in _VERSION),
             *(Route(f"{base}/health{version}", self.report_health, methods=["GET", "OPTIONS"]) for version in _VERSION),
-            *(Route(f"{base}/ack{version}", self.refuse_ack, methods=["POST", "OPTIONS"]) for version in _VERSION),
+            *(Route(f"{base}/ack{version}", self.answer_acks, methods=["POST", "OPTIONS"]) for version in _VERSION),
         ]
 
     async def report_health(self, request: Request) -> Response:
-        """Says that the collector is healthy, to anyone, as Splunk does."""
+        """Says whether the collector takes events, to anyone, as Splunk does; `?ack=true` asks for acknowledgement too."""
         if request.method == "OPTIONS":
             return Response(headers={"Allow": "GET"})
-        return HEALTHY.response()
+        full = self._intake.full
+        deaf = request.query_params.get("ack", "").lower() in ("1", "true") and not await self._acks.ping()
+        if full and deaf:
+            return UNHEALTHY.response()
+        if deaf:
+            return ACK_UNAVAILABLE.response()
+        return (QUEUES_FULL if full else HEALTHY).response()
 
-    async def refuse_ack(self, request: Request) -> Response:
-        """Answers that acknowledgement by channel is off: every reply here is one already."""
+    async def answer_acks(self, request: Request) -> Response:
+        """Says which of the asked ids stand for events that are stored."""
         if request.method == "OPTIONS":
             return Response(headers={"Allow": "POST"})
-        _, refusal = await self._authenticate(request)
-        return (refusal or ACK_DISABLED).response()
+        agent, refusal = await self._authenticate(request)
+        if refusal is None and not agent.ack:
+            refusal = ACK_DISABLED
+        if refusal is not None:
+            return refusal.response()
+        channel, refusal = _read_channel(request)
+        if refusal is not None:
+            return refusal.response()
+        arrival = arrival_of(request, PROTOCOL, agent)
+        return await self._answer(arrival, request, lambda body: self._settle(agent, channel, body))
 
     async def receive_events(self, request: Request) -> Response:
         """Takes concatenated JSON envelopes."""
@@ -114,43 +127,73 @@ class HecReceiver:
             return Response(headers={"Allow": "POST"})
         return await self._receive(request, self._store_raw)
 
-    async def _receive(self, request: Request, store: Any) -> Response:
+    async def _receive(self, request: Request, store: Store) -> Response:
         agent, refusal = await self._authenticate(request)
         arrival = arrival_of(request, PROTOCOL, agent)
+        channel = ""
+        if refusal is None and agent.ack:
+            channel, refusal = _read_channel(request)
         if refusal is not None:
             self._intake.endpoints.refused(arrival, refusal.text)
             return refusal.response()
+        return await self._answer(arrival, request, lambda body: store(request, arrival, channel, body))
+
+    async def _answer(self, arrival: Arrival, request: Request, work: Callable[[bytes], Awaitable[Response]]) -> Response:
+        """Returns what the work makes of the body; errors become the replies that clients of the protocol understand."""
         try:
             with self._intake.admit(arrival, admitted_size(request, self._limit)):
                 body = await read_body(request, self._limit)
-                if not body.strip():
+                if not body or body.isspace():
                     return NO_DATA.response()
-                response: Response = await store(request, arrival, body)
-                return response
+                return await work(body)
         except BodyTooLarge:
             return TOO_LARGE.response()
         except UnsupportedEncoding:
             return UNSUPPORTED.response()
         except BrokenBody:
             return INVALID_FORMAT.response()
-        except Unavailable:
-            return BUSY.response()
+        except (Unavailable, RateLimited) as error:
+            return BUSY.response(retry_after=float(error.detail.get("retry_after", 1.0)))
         except ElisError:
             return SERVER_ERROR.response()
 
-    async def _store_events(self, request: Request, arrival: Arrival, body: bytes) -> Response:
+    async def _store_events(self, request: Request, arrival: Arrival, channel: str, body: bytes) -> Response:
         query = dict(request.query_params)  # a multi-dict raises and catches an error for each name that it has not
-        decoded, problem = await self._intake.decode(len(body), lambda: decode_events(body, query, arrival.agent))
-        outcome = await self._take(request, arrival, decoded)
+        decoded, problem = await self._intake.decode(len(body), lambda: decode_events(body, query, arrival.agent, strict=self._strict))
         if problem is not None:
+            outcome = await self._take(request, arrival, decoded)
             return _reply_to(problem).response(outcome, **{"invalid-event-number": problem.event_number})
-        return SUCCESS.response(outcome)
+        return await self._acknowledge(request, arrival, channel, decoded)
 
-    async def _store_raw(self, request: Request, arrival: Arrival, body: bytes) -> Response:
-        decoded = await self._intake.decode(len(body), lambda: _decode_raw(body, request.query_params, arrival.agent))
+    async def _store_raw(self, request: Request, arrival: Arrival, channel: str, body: bytes) -> Response:
+        query = dict(request.query_params)
+        decoded = await self._intake.decode(len(body), lambda: decode_raw(body, query, arrival.agent))
         if not len(decoded.batch):
             return NO_DATA.response()
-        return SUCCESS.response(await self._take(request, arrival, decoded))
+        return await self._acknowledge(request, arrival, channel, decoded)
+
+    async def _acknowledge(self, request: Request, arrival: Arrival, channel: str, decoded: HecBatch) -> Response:
+        """Stores a batch that is right and returns the success, with an id when the token asks for one."""
+        if not channel:
+            return SUCCESS.response(await self._take(request, arrival, decoded))
+        ack_id = await self._acks.draw(arrival.agent.id, channel)
+        try:
+            outcome = await self._take(request, arrival, decoded)
+        except ElisError:
+            with suppress(Unavailable):  # an id that nobody was told; what is left of it goes with the channel
+                await self._acks.settle(arrival.agent.id, channel, [ack_id])
+            raise
+        return SUCCESS.response(outcome, ackId=ack_id)
+
+    async def _settle(self, agent: Agent, channel: str, body: bytes) -> Response:
+        try:
+            ids = _decode_question(body).acks
+        except (msgspec.DecodeError, RecursionError):
+            return INVALID_FORMAT.response()
+        if not ids or len(ids) > MAX_PENDING:
+            return (INVALID_FORMAT if ids else NO_DATA).response()
+        settled = await self._acks.settle(agent.id, channel, ids)
+        return Response(orjson.dumps({"acks": {str(number): found for number, found in settled.items()}}), media_type="application/json")
 
     async def _take(self, request: Request, arrival: Arrival, decoded: HecBatch) -> Outcome:
         key = request.headers.get(IDEMPOTENCY_HEADER, "")
@@ -166,11 +209,16 @@ class HecReceiver:
 
     async def _authenticate(self, request: Request) -> tuple[Agent, Reply | None]:
         header = request.headers.get("authorization")
-        if header is None:
-            return NOBODY, QUERY_TOKEN if "token" in request.query_params else TOKEN_REQUIRED
-        token = parse_authorization(header)
-        if token is None:
-            return NOBODY, INVALID_AUTHORIZATION
+        if header is not None:
+            token = parse_authorization(header)
+            if token is None:
+                return NOBODY, INVALID_AUTHORIZATION
+        else:
+            token = request.query_params.get("token")
+            if token is None:
+                return NOBODY, TOKEN_REQUIRED
+            if not self._query_token:
+                return NOBODY, QUERY_TOKEN
         try:
             state, agent = await self._tokens.verify(token)
         except Unavailable:
@@ -180,16 +228,13 @@ class HecReceiver:
         return NOBODY, TOKEN_DISABLED if state is TokenState.DISABLED else INVALID_TOKEN
 
 
-def _decode_raw(body: bytes, query: Mapping[str, str], agent: Agent) -> HecBatch:
-    """Cuts text into records, by its declared format or the one that it looks like."""
-    lines = body.decode("utf-8", "replace").removeprefix("\ufeff").splitlines()
-    name = declared_format(query.get("sourcetype", ""))
-    log_format = FORMATS[name] if name else detect_format(lines[:50])[0]
-    source = agent.source or query.get("source", "") or query.get("sourcetype", "") or agent.name
-    batch = Batch()
-    for record in log_format.split(lines):
-        batch.append(record, source=source, host=query.get("host", ""))
-    return HecBatch(batch, [query.get("system", "")] * len(batch), [""] * len(batch), [name] * len(batch))
+def _read_channel(request: Request) -> tuple[str, Reply | None]:
+    """Returns the channel of a request, or why there is none."""
+    given = request.headers.get(CHANNEL_HEADER) or request.query_params.get("channel", "")
+    if not given:
+        return "", CHANNEL_MISSING
+    channel = parse_channel(given)
+    return ("", CHANNEL_INVALID) if channel is None else (channel, None)
 
 
 def _reply_to(problem: HecProblem) -> Reply:

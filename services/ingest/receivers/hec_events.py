@@ -11,7 +11,8 @@ from typing import Any
 import msgspec
 
 from services.ingest.batch import Batch
-from services.ingest.formats import FORMATS
+from services.ingest.formats import FORMATS, detect_format
+from services.ingest.severity import severity_of_number, severity_of_word
 from services.ingest.tokens import Agent
 
 SYSTEMS = frozenset({"splunk", "sap", "application", "infrastructure"})
@@ -27,6 +28,8 @@ SOURCETYPES = {
 """Splunk's own names of source types that ELIS has a format for."""
 _TIME = re.compile(rb'"?\s*(\d{1,19})(?:\.(\d{0,9})\d*)?\s*"?')
 _DECLARATIONS = ("system", "environment", "service")
+_SEVERITIES = ("severity", "severity_text", "level", "log.level", "loglevel")
+"""Names of indexed fields that hold a severity; the first one that is understood sets it."""
 _NO_FIELDS = (b"", b"null")
 
 
@@ -40,6 +43,10 @@ class _Envelope(msgspec.Struct, gc=False):
     fields: msgspec.Raw = msgspec.Raw()
 
 
+class _StrictEnvelope(_Envelope, gc=False, forbid_unknown_fields=True):
+    """An envelope with no member that Splunk does not know."""
+
+
 class _Metadata(msgspec.Struct, frozen=True, gc=False):
     """What the members of an envelope beside event, time and host say."""
 
@@ -49,9 +56,12 @@ class _Metadata(msgspec.Struct, frozen=True, gc=False):
     system: str
     environment: str
     format: str
+    severity_number: int
+    severity_text: str
 
 
-_DECODER = msgspec.json.Decoder(_Envelope)
+_DECODER: msgspec.json.Decoder[Any] = msgspec.json.Decoder(_Envelope)
+_STRICT_DECODER: msgspec.json.Decoder[Any] = msgspec.json.Decoder(_StrictEnvelope)
 _decode_text = msgspec.json.Decoder(str).decode
 _decode_fields = msgspec.json.Decoder(dict[str, Any]).decode
 
@@ -82,14 +92,18 @@ class _InvalidError(Exception):
         self.code = code
 
 
-def decode_events(body: bytes, query: Mapping[str, str], agent: Agent) -> tuple[HecBatch, HecProblem | None]:
-    """Decodes concatenated envelopes up to the first bad one. Bytes that are not UTF-8 are replaced, not refused."""
+def decode_events(body: bytes, query: Mapping[str, str], agent: Agent, *, strict: bool = False) -> tuple[HecBatch, HecProblem | None]:
+    """Decodes concatenated envelopes up to the first bad one. Bytes that are not UTF-8 are replaced, not refused.
+
+    What an envelope says about itself holds for it alone, not for those after it. `strict` refuses envelopes with members
+    that Splunk does not know, as splunkd does.
+    """
     try:
         body.decode()
     except UnicodeDecodeError:
         body = body.decode("utf-8", "replace").encode()
     decoded = HecBatch()
-    envelopes, broken = _decode_envelopes(body)
+    envelopes, broken = _decode_envelopes(body, _STRICT_DECODER if strict else _DECODER)
     default_host = query.get("host", "")
     # The envelopes of a request have few different metadata: each is read once. Attributes are shared, nobody changes them in place.
     known: dict[tuple[str | None, str | None, str | None, bytes], _Metadata] = {}
@@ -110,13 +124,29 @@ def decode_events(body: bytes, query: Mapping[str, str], agent: Agent) -> tuple[
             host=envelope.host or default_host,
             service=metadata.service,
             attributes=metadata.attributes,
+            severity_number=metadata.severity_number,
+            severity_text=metadata.severity_text,
         )
         decoded.systems.append(metadata.system)
         decoded.environments.append(metadata.environment)
         decoded.formats.append(metadata.format)
     if broken is not None:
-        return decoded, HecProblem("Invalid data format", 6, len(envelopes))
+        return decoded, HecProblem(broken.text, broken.code, len(envelopes))
     return decoded, None
+
+
+def decode_raw(body: bytes, query: Mapping[str, str], agent: Agent) -> HecBatch:
+    """Cuts text into records, by its declared format or the one that it looks like; the query says what it is."""
+    lines = [line.removesuffix("\r") for line in body.decode("utf-8", "replace").removeprefix("\ufeff").split("\n")]
+    metadata = _read_metadata(_Envelope(), query, agent)
+    log_format = FORMATS[metadata.format] if metadata.format else detect_format(lines[:50])[0]
+    batch = Batch()
+    for record in log_format.split(lines):
+        if not record or record.isspace():
+            continue
+        batch.append(record, source=metadata.source, host=query.get("host", ""), attributes=metadata.attributes)
+    system = query.get("system", "")
+    return HecBatch(batch, [system if system in SYSTEMS else ""] * len(batch), [""] * len(batch), [metadata.format] * len(batch))
 
 
 def declared_format(sourcetype: str) -> str:
@@ -124,14 +154,14 @@ def declared_format(sourcetype: str) -> str:
     return sourcetype if sourcetype in FORMATS else SOURCETYPES.get(sourcetype, "")
 
 
-def _decode_envelopes(body: bytes) -> tuple[list[_Envelope], Exception | None]:
+def _decode_envelopes(body: bytes, decoder: msgspec.json.Decoder[Any]) -> tuple[list[_Envelope], _InvalidError | None]:
     try:
-        return _DECODER.decode_lines(body), None
+        return decoder.decode_lines(body), None
     except (msgspec.DecodeError, RecursionError):
-        return _decode_one_by_one(body)
+        return _decode_one_by_one(body, decoder)
 
 
-def _decode_one_by_one(body: bytes) -> tuple[list[_Envelope], Exception | None]:
+def _decode_one_by_one(body: bytes, decoder: msgspec.json.Decoder[Any]) -> tuple[list[_Envelope], _InvalidError | None]:
     """Decodes envelopes that share a line, or finds the first that is broken."""
     envelopes: list[_Envelope] = []
     scanner = json.JSONDecoder()
@@ -144,21 +174,26 @@ def _decode_one_by_one(body: bytes) -> tuple[list[_Envelope], Exception | None]:
             return envelopes, None
         try:
             value, stop = scanner.raw_decode(text, position)
-            envelopes.append(_decode_envelope(text[position:stop], value))
-        except (ValueError, RecursionError) as error:
+            envelopes.append(_decode_envelope(text[position:stop], value, decoder))
+        except _InvalidError as error:
             return envelopes, error
+        except (ValueError, RecursionError):
+            return envelopes, _InvalidError("Invalid data format", 6)
         position = stop
 
 
-def _decode_envelope(text: str, value: Any) -> _Envelope:
+def _decode_envelope(text: str, value: Any, decoder: msgspec.json.Decoder[Any]) -> _Envelope:
     try:
-        return _DECODER.decode(text)
+        envelope: _Envelope = decoder.decode(text)
     except msgspec.ValidationError:
+        if isinstance(value, dict) and not value.keys() <= set(_Envelope.__struct_fields__) and decoder is _STRICT_DECODER:
+            raise _InvalidError("No data", 5) from None  # as splunkd does (open-telemetry/opentelemetry-collector-contrib#36096)
         raise
     except msgspec.DecodeError:
         # Half a surrogate pair, escaped: no Unicode text holds it, so it becomes the replacement character.
         repaired = json.dumps(value, ensure_ascii=False).encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-        return _DECODER.decode(repaired)
+        envelope = decoder.decode(repaired)
+    return envelope
 
 
 def _read_metadata(envelope: _Envelope, query: Mapping[str, str], agent: Agent) -> _Metadata:
@@ -168,7 +203,7 @@ def _read_metadata(envelope: _Envelope, query: Mapping[str, str], agent: Agent) 
     attributes: dict[str, Any] = {}
     declared = dict.fromkeys(_DECLARATIONS, "")
     for name, value in _fields_of(bytes(envelope.fields)).items():
-        if isinstance(value, dict):
+        if isinstance(value, dict) or (isinstance(value, list) and any(isinstance(item, dict | list) for item in value)):
             raise _InvalidError("Error in handling indexed fields", 15)
         if name in declared and isinstance(value, str):
             declared[name] = value
@@ -176,6 +211,7 @@ def _read_metadata(envelope: _Envelope, query: Mapping[str, str], agent: Agent) 
             attributes[name] = value
     if declared["system"] not in SYSTEMS:
         declared["system"] = ""
+    severity_number, severity_text = _take_severity(attributes)
     if sourcetype:
         attributes["splunk.sourcetype"] = sourcetype
     if index:
@@ -189,7 +225,23 @@ def _read_metadata(envelope: _Envelope, query: Mapping[str, str], agent: Agent) 
         system=declared["system"],
         environment=declared["environment"],
         format=declared_format(sourcetype),
+        severity_number=severity_number,
+        severity_text=severity_text,
     )
+
+
+def _take_severity(attributes: dict[str, Any]) -> tuple[int, str]:
+    """Returns number and text of the severity that indexed fields declare, taking it out of them; one that means nothing stays."""
+    for name in _SEVERITIES:
+        value = attributes.get(name)
+        number = 0
+        if isinstance(value, str):
+            number = severity_of_number(int(value)) if value.isdecimal() and len(value) < 3 else severity_of_word(value)
+        elif isinstance(value, int) and not isinstance(value, bool):
+            number = severity_of_number(value)
+        if number:
+            return number, str(attributes.pop(name))
+    return 0, ""
 
 
 def _fields_of(raw: bytes) -> dict[str, Any]:
@@ -198,7 +250,7 @@ def _fields_of(raw: bytes) -> dict[str, Any]:
     try:
         return _decode_fields(raw)
     except (msgspec.DecodeError, RecursionError):
-        raise _InvalidError("Invalid data format", 6) from None
+        raise _InvalidError("Error in handling indexed fields", 15) from None
 
 
 def _text_of(event: msgspec.Raw | msgspec.UnsetType) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 
 import orjson
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest, ExportLogsServiceResponse
-from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
+from opentelemetry.proto.common.v1.common_pb2 import AnyValue, InstrumentationScope, KeyValue
 
 from services.ingest.batch import Batch
 from services.ingest.groups import Outcome
@@ -30,7 +30,7 @@ def batch_of(request: ExportLogsServiceRequest, agent: Agent) -> tuple[Batch, li
         namespace = resource.get("service.namespace")
         source = agent.source or service or (namespace if isinstance(namespace, str) else "") or agent.name
         for scope_logs in resource_logs.scope_logs:
-            shared = {**resource, "otel.scope.name": scope_logs.scope.name} if scope_logs.scope.name else resource
+            shared = {**resource, **_scope_of(scope_logs.scope)}
             for record in scope_logs.log_records:
                 attributes = {**shared, **attributes_of(record.attributes)}
                 if record.event_name:
@@ -85,6 +85,12 @@ def _text_of(body: AnyValue) -> str:
         return text
     content = _value_of(body, 0)
     return "" if content is None else orjson.dumps(content).decode()
+
+
+def _scope_of(scope: InstrumentationScope) -> dict[str, Any]:
+    """Returns what a scope says, under `otel.scope.`: the names that OpenTelemetry itself gives it in other systems."""
+    named = {"name": scope.name, "version": scope.version, **attributes_of(scope.attributes)}
+    return {f"otel.scope.{key}": value for key, value in named.items() if value not in ("", None)}
 
 
 def _take_text(resource: dict[str, Any], name: str) -> str:
