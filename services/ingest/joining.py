@@ -1,0 +1,68 @@
+"""Joins stack traces that came line by line, each line as a record of its own, to one event.
+
+Raw text and files are joined when they are cut into records. Syslog, Loki, container agents and others send each line as a
+record; after parsing, the lines of a trace that follow each other in a request become one event again.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Sequence
+from typing import Final
+
+from services.ingest.batch import Batch
+from services.ingest.formats.continuation import STACK_LINE, TraceJoiner
+
+_FIRST: Final = frozenset(" \taCSTDgc.-[#")
+"""First characters of the lines that only stack traces have."""
+
+
+def join_rows(batch: Batch, rows: Sequence[int], requests: Sequence[int], apart: Collection[int] = ()) -> tuple[list[int], list[int]]:
+    """Appends the lines of stack traces to the body of the row that they belong to; returns the rows that stay, and those that grew.
+
+    `requests` is a column that tells the rows of one request from those of others; only rows of one request are joined. A line
+    belongs to the row before it of the same source, host and service, when it has no severity or attribute that the other has
+    not, and comes at most QUIET_NANOSECONDS later. `apart` are rows that are never joined. The body of a joined row becomes empty.
+    """
+    bodies = batch.body
+    match = STACK_LINE.match
+    telling = [row for row in rows if bodies[row][:1] in _FIRST and match(bodies[row])]
+    if not telling:
+        return list(rows), []
+    with_trace = {_stream_of(batch, row, requests) for row in telling}
+    heads: dict[tuple[int, str, str, str], int] = {}
+    joiners: defaultdict[tuple[int, str, str, str], TraceJoiner] = defaultdict(lambda: TraceJoiner(indented=False))
+    parts: defaultdict[int, list[str]] = defaultdict(list)
+    kept: list[int] = []
+    for row in rows:
+        stream = _stream_of(batch, row, requests)
+        if stream not in with_trace:
+            kept.append(row)
+            continue
+        head = heads.get(stream)
+        if head is None or row in apart or head in apart or not _fits(batch, row, head):
+            joiners.pop(stream, None)  # what follows belongs to this row or to none
+        if joiners[stream].takes(bodies[row] or " ", batch.timestamp[row]) and head is not None:
+            parts[head].append(bodies[row])
+            bodies[row] = ""
+            continue
+        heads[stream] = row
+        kept.append(row)
+    for head, texts in parts.items():
+        bodies[head] = "\n".join([bodies[head], *texts])
+    return kept, list(parts)
+
+
+def _stream_of(batch: Batch, row: int, requests: Sequence[int]) -> tuple[int, str, str, str]:
+    return requests[row], batch.source[row], batch.host[row], batch.service[row]
+
+
+def _fits(batch: Batch, row: int, head: int) -> bool:
+    """Returns whether nothing is said of the row that is not said of the head."""
+    number = batch.severity_number[row]
+    if number and number != batch.severity_number[head]:
+        return False
+    if batch.trace_id[row] and batch.trace_id[row] != batch.trace_id[head]:
+        return False
+    attributes = batch.attributes[row]
+    return not attributes or attributes.items() <= (batch.attributes[head] or {}).items()
