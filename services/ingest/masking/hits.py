@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import dataclass
 from threading import Lock
 from typing import Any, Final
 
@@ -14,6 +15,7 @@ from prometheus_client import Counter as Metric
 MAX_PENDING: Final = 10_000
 """Pairs of rule and source between two flushes; beyond it, hits are counted without their source."""
 KEPT_DAYS: Final = 31
+TOP_SOURCES: Final = 10
 
 
 class MaskingHits:
@@ -60,23 +62,31 @@ class MaskingHits:
             raise
 
 
-async def read_hits(pool: asyncpg.Pool[Any]) -> dict[str, int]:
-    """Returns how often each rule replaced something in the last 24 hours, the current one included."""
-    rows = await pool.fetch("SELECT rule, sum(hits)::bigint AS hits FROM ingest.masking_hits WHERE hour > now() - interval '24 hours' GROUP BY rule")
-    return {row["rule"]: row["hits"] for row in rows}
+@dataclass(frozen=True, slots=True)
+class RuleHits:
+    """What one rule replaced in the last 24 hours, the current one included."""
+
+    total: int
+    by_source: list[tuple[str, int]]
+    """The sources with most, at most TOP_SOURCES."""
 
 
-async def read_hits_by_source(pool: asyncpg.Pool[Any], rule: str, limit: int) -> list[tuple[str, int]]:
-    """Returns the sources in which a rule replaced most in the last 24 hours."""
+async def read_hits(pool: asyncpg.Pool[Any]) -> dict[str, RuleHits]:
+    """Returns the hits by rule."""
     rows = await pool.fetch(
         """
-        SELECT source, sum(hits)::bigint AS hits FROM ingest.masking_hits
-        WHERE rule = $1 AND hour > now() - interval '24 hours' GROUP BY source ORDER BY hits DESC, source LIMIT $2
+        SELECT rule, source, hits::bigint, total::bigint FROM (
+            SELECT rule, source, sum(hits) AS hits, sum(sum(hits)) OVER (PARTITION BY rule) AS total,
+                row_number() OVER (PARTITION BY rule ORDER BY sum(hits) DESC, source) AS place
+            FROM ingest.masking_hits WHERE hour > now() - interval '24 hours' GROUP BY rule, source
+        ) ranked WHERE place <= $1 ORDER BY rule, place
         """,
-        rule,
-        limit,
+        TOP_SOURCES,
     )
-    return [(row["source"], row["hits"]) for row in rows]
+    found: dict[str, RuleHits] = {}
+    for row in rows:
+        found.setdefault(row["rule"], RuleHits(row["total"], [])).by_source.append((row["source"], row["hits"]))
+    return found
 
 
 async def forget_hits(pool: asyncpg.Pool[Any]) -> None:

@@ -64,10 +64,6 @@ class Notes:
         if self.rule_set.exceptions:
             self.rules = self.rule_set.rules_of(self._source)
 
-    def leave(self) -> None:
-        """Says that the next replacements are in no row: in a name that many share. No source is exempt there."""
-        self._row, self._source, self.rules = -1, "", self.rule_set.rules
-
     def descend(self, step: str) -> str:
         """Goes to a member of the field, if the path matters; returns the path to come back to."""
         before = self._field

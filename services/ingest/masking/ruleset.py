@@ -31,6 +31,8 @@ class RuleSet:
         """Names in which nothing is masked."""
         self.masked_names: dict[str, str] = {}
         """Names in which something is, with their masked form."""
+        self.name_joins: dict[str, str] = {}
+        """Tokens in them under older keys to those under the current one: kept with whatever batch comes next."""
         self._of_source = {source: tuple(rule for rule in self.rules if rule.name not in exempt) for source, exempt in self.exceptions.items()}
 
     def rules_of(self, source: str) -> tuple[MaskingRule, ...]:
@@ -44,6 +46,7 @@ class RuleSet:
         if len(self.clean_names) + len(self.masked_names) >= MAX_NAMES:
             self.clean_names.clear()
             self.masked_names.clear()
+            self.name_joins.clear()
         if name == masked:
             self.clean_names[name] = None
         else:
