@@ -88,6 +88,22 @@ request_digests = Table(
 """Requests that were stored, so that a resent one is recognised."""
 
 
+service_edges = Table(
+    "service_edges",
+    metadata,
+    Column("minute", DateTime(timezone=True), nullable=False),
+    Column("caller", Text, nullable=False),
+    Column("callee", Text, nullable=False),
+    Column("kind", Text, nullable=False, comment="service, database, messaging or external"),
+    Column("calls", BigInteger, nullable=False),
+    Column("errors", BigInteger, nullable=False),
+    Column("duration_ns", BigInteger, nullable=False, comment="sum over the calls"),
+    Column("buckets", ARRAY(BigInteger), nullable=False, comment="calls by duration, not cumulative"),
+    PrimaryKeyConstraint("minute", "caller", "callee", "kind"),
+)
+"""Who calls whom, per minute, learned from traces."""
+
+
 class SourceRow(Base):
     """Who sends."""
 
@@ -110,6 +126,33 @@ class SourceRow(Base):
     last_seen_at: Mapped[datetime] = mapped_column(DateTime(timezone=True), server_default=func.now())
 
 
+class RejectionGroupRow(Base):
+    """Rejected records of one day that are alike: same source, reason, kind of detail and sender."""
+
+    __tablename__ = "rejection_groups"
+    __table_args__ = (Index("ix_rejection_groups_day_source", "day", "source"),)
+
+    id: Mapped[UUID] = mapped_column(PG_UUID(as_uuid=True), primary_key=True)
+    number: Mapped[int] = mapped_column(BigInteger, Identity(always=True), unique=True)
+    key: Mapped[bytes] = mapped_column(LargeBinary, unique=True, comment="digest of what is alike")
+    day: Mapped[int] = mapped_column(Integer, comment="days since 1970 of the arrival")
+    source: Mapped[str] = mapped_column(Text)
+    reason: Mapped[str] = mapped_column(Text)
+    detail: Mapped[str] = mapped_column(Text, comment="of the newest of them")
+    token_id: Mapped[str] = mapped_column(Text)
+    token_name: Mapped[str] = mapped_column(Text)
+    protocol: Mapped[str] = mapped_column(Text)
+    address: Mapped[str] = mapped_column(Text)
+    user_agent: Mapped[str] = mapped_column(Text)
+    count: Mapped[int] = mapped_column(BigInteger)
+    bytes: Mapped[int] = mapped_column(BigInteger, comment="of all of them, as they were sent")
+    kept: Mapped[int] = mapped_column(BigInteger, comment="those whose bytes were kept")
+    kept_bytes: Mapped[int] = mapped_column(BigInteger, comment="as they are stored")
+    replayed: Mapped[int] = mapped_column(BigInteger, server_default="0")
+    first_seen_at: Mapped[datetime] = mapped_column(DateTime(timezone=True), server_default=func.now())
+    last_seen_at: Mapped[datetime] = mapped_column(DateTime(timezone=True), server_default=func.now())
+
+
 class RejectedEventRow(Base):
     """A record that could not become an event, with its raw bytes sealed."""
 
@@ -117,9 +160,10 @@ class RejectedEventRow(Base):
 
     id: Mapped[UUID] = mapped_column(PG_UUID(as_uuid=True), primary_key=True)
     number: Mapped[int] = mapped_column(BigInteger, Identity(always=True), unique=True)
-    source: Mapped[str] = mapped_column(Text, index=True)
-    reason: Mapped[str] = mapped_column(Text)
+    group_id: Mapped[UUID] = mapped_column(PG_UUID(as_uuid=True), index=True)
     detail: Mapped[str] = mapped_column(Text)
-    sender: Mapped[str] = mapped_column(Text)
+    size: Mapped[int] = mapped_column(Integer, comment="bytes as they were sent")
+    key_id: Mapped[str] = mapped_column(Text, comment="names the key that sealed them; empty: sealed before keys had names")
     raw: Mapped[bytes] = mapped_column(LargeBinary)
-    rejected_at: Mapped[datetime] = mapped_column(DateTime(timezone=True), server_default=func.now())
+    rejected_at: Mapped[datetime] = mapped_column(DateTime(timezone=True), server_default=func.now(), index=True)
+    replayed_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
