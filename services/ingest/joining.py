@@ -17,8 +17,8 @@ _FIRST: Final = frozenset(" \taCSTDgc.-[#")
 """First characters of the lines that only stack traces have."""
 
 
-def join_rows(batch: Batch, rows: Sequence[int], requests: Sequence[int], apart: Collection[int] = ()) -> tuple[list[int], list[int]]:
-    """Appends the lines of stack traces to the body of the row that they belong to; returns the rows that stay, and those that grew.
+def join_rows(batch: Batch, rows: Sequence[int], requests: Sequence[int], apart: Collection[int] = ()) -> list[int]:
+    """Appends the lines of stack traces to the body of the row that they belong to; returns the rows that stay.
 
     `requests` is a column that tells the rows of one request from those of others; only rows of one request are joined. A line
     belongs to the row before it of the same source, host and service, when it has no severity or attribute that the other has
@@ -28,7 +28,7 @@ def join_rows(batch: Batch, rows: Sequence[int], requests: Sequence[int], apart:
     match = STACK_LINE.match
     telling = [row for row in rows if bodies[row][:1] in _FIRST and match(bodies[row])]
     if not telling:
-        return list(rows), []
+        return list(rows)
     with_trace = {_stream_of(batch, row, requests) for row in telling}
     heads: dict[tuple[int, str, str, str], int] = {}
     joiners: defaultdict[tuple[int, str, str, str], TraceJoiner] = defaultdict(lambda: TraceJoiner(indented=False))
@@ -50,7 +50,7 @@ def join_rows(batch: Batch, rows: Sequence[int], requests: Sequence[int], apart:
         kept.append(row)
     for head, texts in parts.items():
         bodies[head] = "\n".join([bodies[head], *texts])
-    return kept, list(parts)
+    return kept
 
 
 def _stream_of(batch: Batch, row: int, requests: Sequence[int]) -> tuple[int, str, str, str]:

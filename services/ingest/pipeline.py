@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
 from services.ingest.batch import Batch
 from services.ingest.fingerprints import fingerprint_bodies
 from services.ingest.formats import FORMATS
+from services.ingest.joining import join_rows
 from services.ingest.masking import Masker
 from services.ingest.rejections import Rejection, RejectReason
 from services.ingest.settings import IngestSettings
@@ -51,15 +52,17 @@ class Pipeline:
         self._oldest_ns = int(settings.oldest_event.total_seconds()) * 1_000_000_000
         self._future_ns = int(settings.future_tolerance.total_seconds()) * 1_000_000_000
 
-    def prepare(self, batch: Batch, *, observed_at: Sequence[int], formats: Sequence[str] | None = None) -> Prepared:
-        """Parses, masks, judges and fingerprints a batch; changes it in place.
+    def prepare(self, batch: Batch, *, observed_at: Sequence[int], formats: Sequence[str] | None = None, apart: Collection[int] = ()) -> Prepared:
+        """Parses, joins, masks, judges and fingerprints a batch; changes it in place.
 
-        `formats` declares a format name per row (empty: the source's own, else detected). A record that cannot
+        `formats` declares a format name per row (empty: the source's own, else detected). `apart` are rows that are never
+        joined to others; those that came at the same nanosecond are of one request. A record that cannot
         become an event is returned as a rejection and does not hold up its neighbours.
         """
         prepared = Prepared(batch, observed_at)
         prepared.rows = self._select_sound(batch, prepared.rejections)
         self._parse(batch, prepared.rows, formats)
+        prepared.rows = join_rows(batch, prepared.rows, observed_at, apart)
         self._masker.mask_batch(batch)
         prepared.timestamps = self._judge_times(batch, observed_at)
         prepared.fingerprints, prepared.templates = fingerprint_bodies(batch.body)

@@ -10,7 +10,7 @@ from typing import Any
 from services.ingest import severity
 from services.ingest.batch import Batch
 from services.ingest.formats.base import add_attributes, matching_share, single_lines
-from services.ingest.timestamps import LAYOUTS, Layout, parse_iso, parse_layout
+from services.ingest.timestamps import LAYOUTS, parse_iso, parse_layout
 
 _ISO = LAYOUTS["iso"].embedded
 _BSD = LAYOUTS["syslog"]
@@ -45,7 +45,6 @@ class Syslog:
 
     name = "syslog"
     system = ""
-    telling_digits = re.compile(r"<\d{1,3}>(?:\d{1,2} )?", re.ASCII)
 
     def detect(self, lines: Sequence[str]) -> float:
         """Returns the share of lines with a PRI or with stamp, host and tag."""
@@ -91,17 +90,6 @@ class Syslog:
             if found:
                 add_attributes(batch, row, found)
         return matched
-
-    def find_stamp(self, text: str) -> tuple[int, int, Layout] | None:
-        """Returns where the time of a message stands, and its layout."""
-        match = _RFC3164.match(text)
-        if match is not None:
-            return (*match.span("iso"), LAYOUTS["iso"]) if match["iso"] else (*match.span("stamp"), _BSD)
-        match = _RFC5424.match(text)
-        if match is not None:
-            return (*match.span("stamp"), LAYOUTS["iso"]) if match["stamp"] != "-" else None
-        match = _UNTAGGED.match(text)
-        return (*match.span("stamp"), _BSD) if match is not None else None
 
 
 def _read_stamp(part: dict[str, str | None], zone: tzinfo) -> int:

@@ -26,7 +26,6 @@ _HINT_LENGTH: Final = 4
 _PADDING: Final = b"\x1e" * 32
 _SMALL: Final = 3_000
 """Bytes below which the fixed cost of the vector operations is more than the search itself."""
-_ZEROED: Final = str.maketrans("123456789", "000000000")
 _FEW: Final = 40
 """Places below which the same holds for finding their rows."""
 
@@ -90,15 +89,6 @@ class HintScanner:
         if len(ends) != rows - 1:
             return None
         return {position: _rows_of(places, ends) for position, places in found.items()}
-
-    def may_match(self, zeroed: str) -> bool:
-        """Says whether any text that differs from this one in digits only (its own are all 0) can hold something to mask."""
-        if self.unhinted or self.keyed:
-            return True
-        lower = zeroed.lower()
-        return any(hint.translate(_ZEROED) in lower for hint in self._hints) or any(
-            SHAPES[shape].search(zeroed.encode("utf-8", "surrogatepass")) for shape in self._shaped
-        )
 
     def _find_small(self, data: bytes) -> Iterator[tuple[int, list[int]]]:
         # As text with a character for each byte: Python looks for texts ten times faster than for bytes.

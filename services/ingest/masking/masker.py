@@ -6,13 +6,12 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import chain
 from typing import Any, Final
 
 import orjson
 
 from services.ingest.batch import Batch
-from services.ingest.masking.hints import SEPARATOR, HintScanner
+from services.ingest.masking.hints import SEPARATOR
 from services.ingest.masking.hits import MaskingHits
 from services.ingest.masking.keys import TokenKeys
 from services.ingest.masking.masked import Masked, Notes
@@ -64,28 +63,11 @@ class Masker:
         other._keys, other._rule_set, other._hits = self._keys, rule_set, None
         return other
 
-    def is_clean(self, zeroed: str) -> bool:
-        """Says that no text which differs from this one in digits only (its own are all 0) holds anything to mask, nor any part of it."""
-        return not self._rule_set.scanner.may_match(zeroed)
-
-    def clean_objects(self, objects: Sequence[dict[str, Any]]) -> list[bool]:
-        """Says of each JSON object whether there is nothing to mask in it."""
-        scanner = self._rule_set.scanner
-        found = _find_objects(scanner, objects) if objects and not scanner.unhinted and not scanner.keyed else None
-        if found is None:
-            return [False] * len(objects)
-        dirty = set(chain.from_iterable(found.values()))
-        return [place not in dirty for place in range(len(objects))]
-
-    def mask_batch(self, batch: Batch, rows: Sequence[int] | None = None) -> Masked:
-        """Masks bodies, attributes (nested, names too), hosts, services and severity texts in place, with one set of rules throughout.
-
-        `rows` are those whose bodies and attributes are looked at: the others are known to be clean.
-        """
+    def mask_batch(self, batch: Batch) -> Masked:
+        """Masks bodies, attributes (nested, names too), hosts, services and severity texts in place, with one set of rules throughout."""
         notes = Notes(self._rule_set, self._keys, batch.source)
-        chosen = range(len(batch)) if rows is None else rows
-        self._mask_column(batch.body, notes, "body", chosen)
-        self._mask_attributes(batch.attributes, notes, chosen)
+        self._mask_column(batch.body, notes, "body")
+        self._mask_attributes(batch.attributes, notes)
         for column in (batch.host, batch.service, batch.severity_text):
             self._mask_names(column, notes)
         masked = notes.masked
@@ -131,20 +113,16 @@ class Masker:
             known = rule_set.masked_names
             column[:] = [found.get(name) or known.get(name) or name for name in column]
 
-    def _mask_column(self, texts: list[str], notes: Notes, name: str, chosen: Sequence[int] | None = None) -> None:
-        """Masks the chosen rows of a column, all of them by default."""
-        rows = range(len(texts)) if chosen is None else chosen
-        if not rows:
+    def _mask_column(self, texts: list[str], notes: Notes, name: str) -> None:
+        if not texts:
             return
         rule_set = notes.rule_set
-        joined = SEPARATOR.join(texts if len(rows) == len(texts) else [texts[row] for row in rows])
-        found = rule_set.scanner.find_rows(joined.encode("utf-8", "surrogatepass"), len(rows))
-        everywhere = range(len(rows))
+        found = rule_set.scanner.find_rows(SEPARATOR.join(texts).encode("utf-8", "surrogatepass"), len(texts))
+        everywhere = range(len(texts))
         touched: set[int] = set()
         for position, rule in enumerate(rule_set.rules):
-            places = everywhere if found is None or position in rule_set.scanner.unhinted else found.get(position)
-            for place in places or ():
-                row = rows[place]
+            rows = everywhere if found is None or position in rule_set.scanner.unhinted else found.get(position)
+            for row in rows or ():
                 if name:
                     notes.enter(row, name)
                     if rule_set.exceptions and rule not in notes.rules:
@@ -158,13 +136,16 @@ class Masker:
                 notes.enter(row, name)
             texts[row] = _settle(texts[row], notes)
 
-    def _mask_attributes(self, column: list[dict[str, Any] | None], notes: Notes, rows: Sequence[int]) -> None:
-        filled = [row for row in rows if column[row]]
+    def _mask_attributes(self, column: list[dict[str, Any] | None], notes: Notes) -> None:
+        filled = [row for row, attributes in enumerate(column) if attributes]
         if not filled:
             return
         rule_set = notes.rule_set
         scanner = rule_set.scanner
-        found = _find_objects(scanner, [column[row] for row in filled])
+        # One call encodes the column, with a text between the rows that says where they end.
+        parts: list[Any] = [SEPARATOR] * (2 * len(filled) - 1)
+        parts[::2] = [column[row] for row in filled]
+        found = scanner.find_rows(orjson.dumps(parts), len(filled), _ENCODED_SEPARATOR)
         everywhere = {*scanner.unhinted, *scanner.keyed}
         if not found and found is not None and not everywhere:
             return
@@ -176,16 +157,6 @@ class Masker:
         for row, rules in by_row.items():
             notes.enter(row, "attributes")
             column[row] = _mask_value(column[row], [rule for rule in rules if rule in notes.rules] if rule_set.exceptions else rules, notes)
-
-
-def _find_objects(scanner: HintScanner, objects: Sequence[Any]) -> dict[int, list[int]] | None:
-    """Returns which objects may hold something, by rule position, or None when they cannot be told apart.
-
-    One call encodes them all, with a text between them that says where they end.
-    """
-    parts: list[Any] = [SEPARATOR] * (2 * len(objects) - 1)
-    parts[::2] = objects
-    return scanner.find_rows(orjson.dumps(parts), len(objects), _ENCODED_SEPARATOR)
 
 
 def _mask_value(value: Any, rules: Sequence[MaskingRule], notes: Notes) -> Any:
