@@ -4,8 +4,8 @@ import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects import postgresql
 
-revision = "202611240955"
-down_revision = "202611240950"
+revision = "202611240956"
+down_revision = "202611240955"
 branch_labels = None
 depends_on = None
 
