@@ -21,6 +21,8 @@ from services.ingest.masking.assembly import assemble_masking
 from services.ingest.masking_rpc import MaskingServicer
 from services.ingest.metrics import metrics_route
 from services.ingest.pipeline import Pipeline
+from services.ingest.receivers.elastic_bulk import ElasticBulkReceiver
+from services.ingest.receivers.elastic_handshake import ElasticHandshake
 from services.ingest.receivers.hec import HecReceiver
 from services.ingest.receivers.hec_acks import AckLedger
 from services.ingest.receivers.otlp_grpc import OtlpLogsServicer, create_otlp_server
@@ -62,6 +64,8 @@ async def build(settings: IngestSettings) -> AsyncIterator[Application]:
         routes = [
             *HecReceiver(settings, intake, tokens, AckLedger(redis)).routes(),
             *OtlpHttpReceiver(settings, intake, tokens).routes(),
+            *ElasticBulkReceiver(settings, intake, tokens).routes(),
+            *ElasticHandshake(settings, intake, tokens).routes(),
             metrics_route(registry),
         ]
         web = Starlette(routes=routes)
