@@ -98,13 +98,16 @@ class Group:
 
     def prepare(self, pipeline: Pipeline) -> None:
         """Digests the requests as they were sent, then prepares their records as one batch."""
-        batch, observed_at, formats = Batch(), list[int](), list[str]()
+        batch, observed_at, formats, apart = Batch(), list[int](), list[str](), set[int]()
         for submission in self._submissions:
             part = self._take(submission)
             self._parts.append(part)
             part.start = len(batch)
             if not part.taken:
                 continue
+            if part.owners is not None:
+                # Each stands under an id of its own, and may be a duplicate while its neighbours are not.
+                apart.update(range(part.start, part.start + len(part.taken)))
             whole = len(part.taken) == len(submission.batch)
             chosen = submission.batch if whole else submission.batch.pick(part.taken)
             if len(self._submissions) == 1:
@@ -113,7 +116,7 @@ class Group:
                 batch.extend(chosen)
             observed_at += [submission.observed_at] * len(chosen)
             formats += [submission.formats[row] for row in part.taken] if submission.formats else [""] * len(chosen)
-        self._prepared = pipeline.prepare(batch, observed_at=observed_at, formats=formats)
+        self._prepared = pipeline.prepare(batch, observed_at=observed_at, formats=formats, apart=apart)
 
     def _take(self, submission: Submission) -> _Part:
         """Claims a submission's digests and chooses the rows that nothing earlier in the group holds."""
