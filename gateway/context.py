@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from elis.auth.v1.auth_pb2_grpc import AuthServiceAsyncStub
     from elis.correlate.v1.correlate_pb2_grpc import CorrelateServiceAsyncStub
     from elis.ingest.v1.ingest_pb2_grpc import IngestServiceAsyncStub
+    from elis.ingest.v1.masking_pb2_grpc import MaskingServiceAsyncStub
     from elis.ingest.v1.sources_pb2_grpc import SourceServiceAsyncStub
     from elis.search.v1.search_pb2_grpc import SearchServiceAsyncStub
     from gateway.callers import Callers
@@ -35,6 +36,7 @@ class Services:
     auth: AuthServiceAsyncStub
     ingest: IngestServiceAsyncStub
     sources: SourceServiceAsyncStub
+    masking: MaskingServiceAsyncStub
     search: SearchServiceAsyncStub
     correlate: CorrelateServiceAsyncStub
 

@@ -20,9 +20,9 @@ from strawberry.types import ExecutionContext
 
 from elis.auth.v1 import auth_pb2
 from elis.correlate.v1 import correlate_pb2
-from elis.ingest.v1 import ingest_pb2
+from elis.ingest.v1 import ingest_pb2, masking_pb2
 from elis.search.v1 import search_pb2
-from gateway import auth, correlate, events, ingest, search, sources
+from gateway import auth, correlate, events, ingest, masking, search, sources
 from gateway.admission import Admit
 from gateway.context import Info
 from gateway.errors import PresentErrors, record
@@ -54,6 +54,14 @@ TWINS: dict[type, type[Message]] = {
     ingest.IngestPayload: ingest_pb2.IngestEventsResponse,
     ingest.RejectedEvent: ingest_pb2.RejectedEvent,
     ingest.Source: ingest_pb2.Source,
+    masking.MaskingAuditEntry: masking_pb2.MaskingAuditEntry,
+    masking.MaskingChange: masking_pb2.MaskingChange,
+    masking.MaskingCount: masking_pb2.MaskingCount,
+    masking.MaskingException: masking_pb2.MaskingException,
+    masking.MaskingPreview: masking_pb2.PreviewMaskingResponse,
+    masking.MaskingRule: masking_pb2.MaskingRule,
+    masking.MaskingSource: masking_pb2.MaskingSource,
+    masking.RevealedValue: masking_pb2.RevealedValue,
     search.Facet: search_pb2.Facet,
     search.FacetValue: search_pb2.FacetValue,
     search.HistogramBucket: search_pb2.HistogramBucket,
@@ -99,8 +107,18 @@ class Schema(strawberry.Schema):
 def create_schema() -> Schema:
     """Returns the schema."""
     return Schema(
-        query=_merge("Query", "What can be read.", search.SearchQuery, correlate.CorrelateQuery, ingest.IngestQuery, auth.AuthQuery, NodeQuery),
-        mutation=_merge("Mutation", "What can be changed.", auth.AuthMutation, ingest.IngestMutation, sources.SourceMutation, correlate.CorrelateMutation),
+        query=_merge(
+            "Query", "What can be read.", search.SearchQuery, correlate.CorrelateQuery, ingest.IngestQuery, masking.MaskingQuery, auth.AuthQuery, NodeQuery
+        ),
+        mutation=_merge(
+            "Mutation",
+            "What can be changed.",
+            auth.AuthMutation,
+            ingest.IngestMutation,
+            sources.SourceMutation,
+            masking.MaskingMutation,
+            correlate.CorrelateMutation,
+        ),
         subscription=_merge("Subscription", "What can be followed.", search.SearchSubscription),
         config=StrawberryConfig(default_resolver=create_resolver(TWINS), scalar_map=SCALARS, disable_field_suggestions=True),
         extensions=[PresentErrors, Admit],
