@@ -19,7 +19,7 @@ from strawberry.schema.config import StrawberryConfig
 
 from benchmarks.session import show_progress
 from benchmarks.spread import Spread, spread_of
-from services.search.engines.tantivy.schema import create_schema, open_index, read_head, to_document
+from services.search.engines.tantivy.schema import create_schema, open_index, read_timestamp, to_document
 
 MAX_LINES = 200_000
 HEAP_BYTES = 30_000_000
@@ -57,7 +57,8 @@ class ListResult:
 
 def measure_tantivy(lines: Sequence[bytes]) -> TantivyResult:
     """Indexes canonical lines in the schema of ELIS; the documents are made before the clock starts."""
-    documents = [to_document(line, head[1]) for line in lines if (head := read_head(line)) is not None]
+    texts = [line.decode() for line in lines]
+    documents = [to_document(text, timestamp, row) for row, text in enumerate(texts) if (timestamp := read_timestamp(text)) is not None]
     with TemporaryDirectory(prefix="elis-tantivy-") as root, show_progress("baseline: Tantivy alone", len(documents)) as bar:
         writer: Any = open_index(create_schema(), Path(root)).writer(heap_size=HEAP_BYTES, num_threads=1)
         started, used = monotonic(), process_time()

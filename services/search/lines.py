@@ -50,16 +50,17 @@ def decode_line(line: bytes) -> Line:
     return _decoder.decode(line)
 
 
-def split_lines(compressed: bytes) -> list[bytes]:
-    """Returns the canonical lines of a block, given as ingest keeps them (zstd, LF after each line)."""
+def decompress_lines(compressed: bytes) -> bytes:
+    """Returns the content of a block, given as ingest keeps it: canonical lines, LF after each."""
     try:
-        content = zstandard.ZstdDecompressor().decompress(compressed, max_output_size=MAX_LINES_BYTES)
+        return zstandard.ZstdDecompressor().decompress(compressed, max_output_size=MAX_LINES_BYTES)
     except zstandard.ZstdError as error:
         raise Internal("a block is damaged", reason=str(error)) from error
-    lines = content.split(b"\n")
-    if lines[-1] == b"":
-        lines.pop()
-    return lines
+
+
+def split_lines(compressed: bytes) -> list[bytes]:
+    """Returns the canonical lines of a block."""
+    return decompress_lines(compressed).removesuffix(b"\n").split(b"\n")
 
 
 def flatten_attributes(attributes: bytes) -> dict[str, list[Leaf]]:

@@ -100,7 +100,7 @@ async def test_a_damaged_day_is_made_anew_from_the_feed(stage: Stage, data_dir: 
     await stage.log.commit(some(100), size=10)
     async with stage.search() as search:
         await until_found(search, 100)
-    (data_dir / "search/tantivy-1/days/2024-10-04/meta.json").write_text("{broken")
+    (data_dir / "search/tantivy-2/days/2024-10-04/meta.json").write_text("{broken")
     async with stage.search() as search:
         await until_found(search, 100)
         assert sorted(await found_ids(search)) == sorted(line.event_id for line in stage.log.events)
@@ -151,7 +151,7 @@ async def test_sigkill_while_indexing_neither_loses_nor_doubles(stage: Stage, da
         "service_secret": "s" * 32,
     }
     token = stage.issuer.token(*SERVICE_SCOPES, kind="service", role="service")
-    position = data_dir / "search" / "tantivy-1" / "position"
+    position = data_dir / "search" / "tantivy-2" / "position"
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(["protos/gen", "."])}
     killed_at = [""]
     while killed_at[-1] < stage.log.blocks[-1].cursor and len(killed_at) <= 2:

@@ -11,11 +11,13 @@ from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from pathlib import Path
 from threading import Lock
+from time import monotonic
 
 import structlog
 from tantivy import Index, Query, Schema, Searcher
 
 from services.search.engine import DAY, MILLISECOND
+from services.search.engines.tantivy.lines_file import LinesFile
 from services.search.engines.tantivy.schema import MILLISECOND as MILLISECOND_FIELD
 from services.search.engines.tantivy.schema import open_index
 from services.search.selection import Selection
@@ -50,6 +52,15 @@ class DayBounds:
         )
 
 
+@dataclass(slots=True)
+class _OpenDay:
+    """An index that is open for reading, with its lines, and when it was last used (monotonic clock)."""
+
+    index: Index
+    lines: LinesFile
+    used_at: float
+
+
 class Days:
     """The indexes of all days. Safe to use from several threads."""
 
@@ -58,7 +69,7 @@ class Days:
         self._schema = schema
         self._most_open = most_open
         self._lock = Lock()
-        self._open: OrderedDict[int, Index] = OrderedDict()
+        self._open: OrderedDict[int, _OpenDay] = OrderedDict()
         self._bounds: dict[int, DayBounds] = {}
 
     def load(self) -> list[int]:
@@ -107,20 +118,34 @@ class Days:
 
     def searcher(self, day: int) -> Searcher:
         """Returns a view of the last commit of a day."""
+        return self.view(day)[0]
+
+    def view(self, day: int) -> tuple[Searcher, LinesFile]:
+        """Returns a view of the last commit of a day, and the lines that its documents refer to."""
         with self._lock:
-            index = self._open.get(day)
-            if index is None:
-                index = self._open[day] = open_index(self._schema, self.path(day))
+            opened = self._open.get(day)
+            if opened is None:
+                path = self.path(day)
+                opened = self._open[day] = _OpenDay(open_index(self._schema, path), LinesFile(path), 0.0)
                 while len(self._open) > self._most_open:
                     self._open.popitem(last=False)
+            opened.used_at = monotonic()
             self._open.move_to_end(day)
-            return index.searcher()
+            return opened.index.searcher(), opened.lines
+
+    def close_idle(self, seconds: float) -> None:
+        """Closes indexes that nobody asked for so long: each open one costs a thread that looks at its folder."""
+        with self._lock:
+            while self._open and monotonic() - next(iter(self._open.values())).used_at > seconds:
+                self._open.popitem(last=False)
 
     def refresh(self, day: int, added: DayBounds) -> None:
         """Shows the newest commit of a day, which added events within these bounds."""
         with self._lock:
-            if day in self._open:
-                self._open[day].reload()
+            opened = self._open.get(day)
+            if opened is not None:
+                opened.lines = LinesFile(self.path(day))  # first: what the index refers to must be there
+                opened.index.reload()
         fresh = replace(added, events=self.searcher(day).num_docs)
         with self._lock:
             known = self._bounds.get(day)

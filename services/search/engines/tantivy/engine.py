@@ -46,7 +46,7 @@ class TantivyOptions:
     writer_threads: int = 1
     open_writers: int = 4
     idle_seconds: float = 60.0
-    """After so long without events of its day, a writer is closed."""
+    """After so long without events of its day, a writer is closed; without questions, a day."""
     open_days: int = 64
     query_threads: int = 4
     small_day: int = 20_000
@@ -75,6 +75,7 @@ class TantivyEngine:
             idle_seconds=options.idle_seconds,
         )
         self._reader = Reader(self._days, QueryBuilder(schema), small_day=options.small_day)
+        self._idle_seconds = options.idle_seconds
         self._writing = writing
         self._reading = reading
         self.position = self._load()
@@ -161,6 +162,12 @@ class TantivyEngine:
         finally:
             gone.set()
 
+    async def close_idle(self) -> None:
+        """Closes days that are not read any more, now and then, for ever."""
+        while True:
+            await asyncio.sleep(self._idle_seconds / 2)
+            self._days.close_idle(self._idle_seconds)
+
     def close(self) -> None:
         """Closes the writers; what was not committed comes again from the feed."""
         self._writers.rollback()
@@ -173,9 +180,11 @@ async def open_tantivy(folder: Path, options: TantivyOptions) -> AsyncIterator[T
     with _hold_lock(folder), ThreadPoolExecutor(1, "index") as writing, ThreadPoolExecutor(options.query_threads, "query") as reading:
         loop = asyncio.get_running_loop()
         engine = await loop.run_in_executor(writing, TantivyEngine, home, options, writing, reading)
+        tidying = asyncio.create_task(engine.close_idle())
         try:
             yield engine
         finally:
+            tidying.cancel()
             await loop.run_in_executor(writing, engine.close)
 
 

@@ -32,7 +32,7 @@ from services.search.conditions import (
 from services.search.engine import DAY, Key
 from services.search.engines.tantivy.schema import ATTRIBUTES, BODY, TEXT_MARK, mark_text, open_index
 
-_INDEXED_NUMBERS = {"event_id", "timestamp", "severity_number"}
+_INDEXED_NUMBERS = {"severity_number"}
 _UNSIGNED = {"event_id", "severity_number"}
 _SPECIAL = re.compile(r"([^\w.])")
 
@@ -100,7 +100,7 @@ class QueryBuilder:
 
     def equal(self, field: str, number: int) -> Query:
         """Returns the query for a number field."""
-        return self._term(field, number)
+        return self.between(field, number, number)
 
     def between(self, field: str, low: int | None, high: int | None) -> Query:
         """Returns the query for a closed range of a number field."""
@@ -110,7 +110,7 @@ class QueryBuilder:
         if first > last:
             return Query.empty_query()
         if first == last and field in _INDEXED_NUMBERS:
-            return self.equal(field, first)
+            return self._term(field, first)
         return Query.range_query(self._schema, field, kind, first, last)
 
     def _build_all(self, conditions: Sequence[Condition]) -> Query:

@@ -13,9 +13,10 @@ from tantivy import DocAddress, Order, Query, Searcher
 from services.search.conditions import LARGEST_SIGNED
 from services.search.engine import DAY, MAX_PAGE_BYTES, MILLISECOND, Grid, Hit, Hits, Key, ValueCounts
 from services.search.engines.tantivy.days import Days
+from services.search.engines.tantivy.lines_file import LinesReader
 from services.search.engines.tantivy.query import QueryBuilder
-from services.search.engines.tantivy.schema import LINE, unmark_text
 from services.search.engines.tantivy.schema import MILLISECOND as MILLISECOND_FIELD
+from services.search.engines.tantivy.schema import ROW, unmark_text
 from services.search.fields import attribute_path
 from services.search.selection import Selection
 
@@ -52,11 +53,12 @@ class Reader:
             query = self._queries.within(condition, day, start, end)
             if after is not None:
                 query = self._queries.beyond(query, after, newest_first=newest_first)
-            searcher = self._days.searcher(day)
-            for timestamp, event_id, address in self._rank(searcher, query, newest_first=newest_first, limit=limit + 1 - len(events)):
+            searcher, file = self._days.view(day)
+            lines = LinesReader(file)
+            for timestamp, event_id, row in self._rank(searcher, query, newest_first=newest_first, limit=limit + 1 - len(events)):
                 if len(events) == limit:
                     return Hits(events, more=True)
-                line = _line_at(searcher, address)
+                line = lines.get(row)
                 size += len(line)
                 if size > MAX_PAGE_BYTES and events:
                     return Hits(events, more=True)
@@ -92,8 +94,8 @@ class Reader:
                     edge += width
             yield day, start, end
 
-    def _rank(self, searcher: Searcher, query: Query, *, newest_first: bool, limit: int) -> list[tuple[int, int, DocAddress]]:
-        """Returns the first events of one day in order as (timestamp, event id, address), exact where timestamps are equal.
+    def _rank(self, searcher: Searcher, query: Query, *, newest_first: bool, limit: int) -> list[tuple[int, int, int]]:
+        """Returns the first events of one day in order as (timestamp, event id, row), exact where timestamps are equal.
 
         The index orders by timestamp alone. Of the last timestamp of a full page it returns any of the events that
         share it, so these are asked for again, in the order of their ids.
@@ -110,7 +112,9 @@ class Reader:
         ids: list[Any] = searcher.fast_field_values("event_id", [address for _, address in found])
         ranked = [(timestamp, event_id, address) for (timestamp, address), event_id in zip(found, ids, strict=True)]
         ranked.sort(key=itemgetter(0, 1), reverse=newest_first)
-        return ranked + ties
+        ranked += ties
+        rows: list[Any] = searcher.fast_field_values(ROW, [address for _, _, address in ranked])
+        return [(timestamp, event_id, row) for (timestamp, event_id, _), row in zip(ranked, rows, strict=True)]
 
     def count(self, gone: Event, selection: Selection) -> int:
         """Returns how many events are selected."""
@@ -125,10 +129,11 @@ class Reader:
         query = self._queries.equal("event_id", event_id)
         for day in self._days.holding(event_id):
             _check(gone)
-            searcher = self._days.searcher(day)
+            searcher, file = self._days.view(day)
             hits = searcher.search(query, limit=1, count=False).hits
             if hits:
-                return _line_at(searcher, hits[0][1])
+                rows: list[Any] = searcher.fast_field_values(ROW, [hits[0][1]])
+                return LinesReader(file).get(rows[0])
         return None
 
     def extent(self, gone: Event, selection: Selection) -> tuple[int, int] | None:
@@ -195,11 +200,6 @@ def _narrow(selection: Selection, after: Key, *, newest_first: bool) -> Selectio
     if newest_first:
         return Selection(selection.start, min(selection.end, after.timestamp + 1, LARGEST_SIGNED), selection.condition)
     return Selection(max(selection.start, after.timestamp), selection.end, selection.condition)
-
-
-def _line_at(searcher: Searcher, address: DocAddress) -> bytes:
-    line: Any = searcher.doc(address).get_first(LINE)
-    return bytes(line)
 
 
 def _histogram(grid: Grid) -> dict[str, Any]:

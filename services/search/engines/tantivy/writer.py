@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import monotonic
@@ -12,8 +13,9 @@ from tantivy import FieldType, Query, Schema
 
 from services.search.engine import LineBlock
 from services.search.engines.tantivy.days import DayBounds, Days
-from services.search.engines.tantivy.schema import open_index, read_head, to_document
-from services.search.lines import ORDINAL_BITS, split_lines
+from services.search.engines.tantivy.lines_file import LinesWriter
+from services.search.engines.tantivy.schema import lines_with_dates, mark_dates, open_index, read_timestamp, to_document
+from services.search.lines import ORDINAL_BITS, decompress_lines
 
 log = structlog.get_logger()
 
@@ -26,6 +28,7 @@ class _DayWriter:
     """The writer of a day and what it took in since the last commit."""
 
     writer: Any
+    lines: LinesWriter
     blocks: set[int] = field(default_factory=set)
     added: DayBounds | None = None
     used_at: float = field(default_factory=monotonic)
@@ -50,12 +53,9 @@ class Writers:
             return 0
         if day is None:
             day = self._open(block.day)
-        timestamps = []
-        lines = split_lines(block.lines)
-        for line in lines:
-            timestamp = _add_line(day.writer, line)
-            if timestamp is not None:
-                timestamps.append(timestamp)
+        content = decompress_lines(block.lines)
+        lines = _split(content)
+        timestamps = _add_lines(day, lines, content)
         if len(timestamps) < len(lines):
             log.error("lines not indexed: not canonical", block=block.id, lines=len(lines) - len(timestamps))
         if timestamps:
@@ -92,10 +92,12 @@ class Writers:
         path: Path = self._days.path(day)
         path.mkdir(parents=True, exist_ok=True)
         index = open_index(self._schema, path)
-        opened = self._writers[day] = _DayWriter(index.writer(heap_size=self._heap_bytes * self._threads, num_threads=self._threads))
+        writer = index.writer(heap_size=self._heap_bytes * self._threads, num_threads=self._threads)
+        opened = self._writers[day] = _DayWriter(writer, LinesWriter(path))
         return opened
 
     def _commit_day(self, number: int, day: _DayWriter) -> None:
+        day.lines.sync()
         day.writer.commit()
         if day.added is not None:
             self._days.refresh(number, day.added)
@@ -121,17 +123,40 @@ def _ids_of(block: LineBlock) -> tuple[int, int]:
     return block.id << ORDINAL_BITS, ((block.id + 1) << ORDINAL_BITS) - 1
 
 
-def _add_line(writer: Any, line: bytes) -> int | None:
-    """Adds one line and returns its timestamp; None when it is not a canonical line, which no retry would change."""
-    head = read_head(line)
-    if head is None:
-        return None
+def _split(content: bytes) -> list[str]:
+    """Returns the lines of a block; one that is not UTF-8 becomes empty, and with that no canonical line."""
+    content = content.removesuffix(b"\n")
     try:
-        writer.add_json(to_document(line, head[1]))
+        return content.decode().split("\n")
     except UnicodeDecodeError:
-        return None
-    except ValueError as error:
-        if str(error).startswith(_BAD_DOCUMENT):
-            return None
-        raise
-    return head[1]
+        return [_decode_or_drop(line) for line in content.split(b"\n")]
+
+
+def _decode_or_drop(line: bytes) -> str:
+    try:
+        return line.decode()
+    except UnicodeDecodeError:
+        return ""
+
+
+def _add_lines(day: _DayWriter, lines: Sequence[str], content: bytes) -> list[int]:
+    """Adds the lines of a block; returns the timestamps of those that are canonical. No retry would change what the others are."""
+    dated = lines_with_dates(content)
+    add_json, row = day.writer.add_json, day.lines.rows
+    timestamps: list[int] = []
+    refused: set[int] = set()
+    for number, line in enumerate(lines):
+        timestamp = read_timestamp(line)
+        if timestamp is None:
+            refused.add(number)
+            continue
+        try:
+            add_json(to_document(mark_dates(line) if number in dated else line, timestamp, row + len(timestamps)))
+        except ValueError as error:
+            if not str(error).startswith(_BAD_DOCUMENT):
+                raise
+            refused.add(number)
+            continue
+        timestamps.append(timestamp)
+    day.lines.add([line for number, line in enumerate(lines) if number not in refused] if refused else lines, len(content))
+    return timestamps
