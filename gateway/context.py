@@ -18,6 +18,7 @@ from kit.errors import ElisError, Unauthenticated
 if TYPE_CHECKING:
     from elis.auth.v1.auth_pb2_grpc import AuthServiceAsyncStub
     from elis.correlate.v1.correlate_pb2_grpc import CorrelateServiceAsyncStub
+    from elis.ingest.v1.formats_pb2_grpc import FormatServiceAsyncStub
     from elis.ingest.v1.ingest_pb2_grpc import IngestServiceAsyncStub
     from elis.ingest.v1.masking_pb2_grpc import MaskingServiceAsyncStub
     from elis.ingest.v1.sources_pb2_grpc import SourceServiceAsyncStub
@@ -35,6 +36,7 @@ class Services:
 
     auth: AuthServiceAsyncStub
     ingest: IngestServiceAsyncStub
+    formats: FormatServiceAsyncStub
     sources: SourceServiceAsyncStub
     masking: MaskingServiceAsyncStub
     search: SearchServiceAsyncStub

@@ -20,9 +20,9 @@ from strawberry.types import ExecutionContext
 
 from elis.auth.v1 import auth_pb2
 from elis.correlate.v1 import correlate_pb2
-from elis.ingest.v1 import ingest_pb2, masking_pb2
+from elis.ingest.v1 import formats_pb2, ingest_pb2, masking_pb2
 from elis.search.v1 import search_pb2
-from gateway import auth, correlate, events, ingest, masking, search, sources
+from gateway import auth, correlate, events, formats, ingest, masking, search, sources
 from gateway.admission import Admit
 from gateway.context import Info
 from gateway.errors import PresentErrors, record
@@ -51,6 +51,9 @@ TWINS: dict[type, type[Message]] = {
     correlate.Template: correlate_pb2.Template,
     correlate.TimelineEntry: correlate_pb2.TimelineEntry,
     events.LogEvent: search_pb2.Event,
+    formats.FormatCandidate: formats_pb2.FormatCandidate,
+    formats.FormatTest: formats_pb2.TestFormatResponse,
+    formats.ParsedRecord: formats_pb2.ParsedRecord,
     ingest.IngestPayload: ingest_pb2.IngestEventsResponse,
     ingest.RejectedEvent: ingest_pb2.RejectedEvent,
     ingest.Source: ingest_pb2.Source,
@@ -108,7 +111,15 @@ def create_schema() -> Schema:
     """Returns the schema."""
     return Schema(
         query=_merge(
-            "Query", "What can be read.", search.SearchQuery, correlate.CorrelateQuery, ingest.IngestQuery, masking.MaskingQuery, auth.AuthQuery, NodeQuery
+            "Query",
+            "What can be read.",
+            search.SearchQuery,
+            correlate.CorrelateQuery,
+            ingest.IngestQuery,
+            formats.FormatQuery,
+            masking.MaskingQuery,
+            auth.AuthQuery,
+            NodeQuery,
         ),
         mutation=_merge(
             "Mutation",

@@ -9,13 +9,14 @@ from prometheus_client import CollectorRegistry
 from starlette.applications import Starlette
 
 from elis.auth.v1 import auth_pb2_grpc
-from elis.ingest.v1 import ingest_pb2, ingest_pb2_grpc, masking_pb2, masking_pb2_grpc, sources_pb2, sources_pb2_grpc
+from elis.ingest.v1 import formats_pb2, formats_pb2_grpc, ingest_pb2, ingest_pb2_grpc, masking_pb2, masking_pb2_grpc, sources_pb2, sources_pb2_grpc
 from kit.cache import open_redis
 from kit.db import open_engine, open_pool, ping_engine
 from kit.identity import connect_as_self, open_identity
 from kit.server import Application, HttpListener, Servicer
 from services.ingest.announcer import Announcer
 from services.ingest.committer import Committer
+from services.ingest.formats_rpc import FormatServicer
 from services.ingest.intake import Intake
 from services.ingest.masking.assembly import assemble_masking
 from services.ingest.masking_rpc import MaskingServicer
@@ -86,6 +87,11 @@ async def build(settings: IngestSettings) -> AsyncIterator[Application]:
                     sources_pb2.DESCRIPTOR.services_by_name["SourceService"],
                     sources_pb2_grpc.add_SourceServiceServicer_to_server,
                     SourceServicer(pool, sources),
+                ),
+                Servicer(
+                    formats_pb2.DESCRIPTOR.services_by_name["FormatService"],
+                    formats_pb2_grpc.add_FormatServiceServicer_to_server,
+                    FormatServicer(masking.masker),
                 ),
                 Servicer(
                     masking_pb2.DESCRIPTOR.services_by_name["MaskingService"],

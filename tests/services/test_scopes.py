@@ -54,6 +54,7 @@ SCOPES: dict[str, dict[str, str]] = {
         "ListSources": "sources:read",
         "ListRejectedEvents": "rejected:read",
         "UpdateSource": "sources:write",
+        "TestFormat": "sources:read",
         "ListMaskingRules": "sources:read",
         "PutMaskingRule": "rules:write",
         "DeleteMaskingRule": "rules:write",
