@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import zlib
+from collections.abc import Collection
 
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 
 from kit.errors import InvalidArgument
 from services.ingest.endpoints import Arrival
@@ -28,21 +29,27 @@ class BrokenBody(InvalidArgument):
     """A compressed body cannot be decompressed, or ended early."""
 
 
-async def read_body(request: Request, limit: int) -> bytes:
-    """Reads and decompresses a request body of at most `limit` bytes, counted on both sides of gzip."""
+async def read_body(request: Request, limit: int, *, left: Collection[str] = ()) -> bytes:
+    """Reads and decompresses a request body of at most `limit` bytes, counted on both sides of gzip.
+
+    A body in one of the encodings `left` is returned as it came.
+    """
     encoding = request.headers.get("content-encoding", "identity").strip().lower()
-    if encoding not in ("identity", "gzip", "x-gzip", ""):
+    if encoding not in ("identity", "gzip", "x-gzip", "") and encoding not in left:
         raise UnsupportedEncoding(f"the content encoding {encoding[:40]!r} is not supported; use gzip or none")
     declared = request.headers.get("content-length", "")
     if declared.isdigit() and int(declared) > limit:
         raise BodyTooLarge(f"the body has {declared} bytes, more than {limit}")
     parts: list[bytes] = []
     size = 0
-    async for part in request.stream():
-        size += len(part)
-        if size > limit:
-            raise BodyTooLarge(f"the body has more than {limit} bytes")
-        parts.append(part)
+    try:
+        async for part in request.stream():
+            size += len(part)
+            if size > limit:
+                raise BodyTooLarge(f"the body has more than {limit} bytes")
+            parts.append(part)
+    except ClientDisconnect:
+        raise BrokenBody("the sender hung up before the end of the body") from None
     body = b"".join(parts)
     if encoding not in ("gzip", "x-gzip"):
         return body

@@ -6,7 +6,6 @@ event; its neighbours are taken. A document is a log record in the Elastic Commo
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC
@@ -19,6 +18,8 @@ import orjson
 from kit.errors import InvalidArgument
 from services.ingest.batch import Batch
 from services.ingest.formats.fields import spread_fields
+from services.ingest.receivers.bodies import BodyTooLarge
+from services.ingest.receivers.broken_json import mend_json
 from services.ingest.receivers.elastic_fields import EcsReader
 from services.ingest.rejections import Rejection, RejectReason
 from services.ingest.tokens import Agent
@@ -27,6 +28,10 @@ MAX_DEPTH: Final = 64
 """Nesting that a document may have: later stages encode it again, and encoders bound their depth."""
 MAX_NAMED_FIELDS: Final = 256
 """Members of a document whose names are looked up in the table of loggers' names; a larger one is read as ECS only."""
+MAX_ACTIONS: Final = 250_000
+"""Actions in one request."""
+MAX_CONTAINERS: Final = 2_000_000
+"""Objects and arrays that a request may open: an empty one has two bytes there and many here."""
 INDEX_ATTRIBUTE: Final = "elasticsearch.index"
 _ACTION_HEADS: Final = (b'{"index"', b'{"create"', b'{"update"', b'{"delete"')
 _BOM: Final = b"\xef\xbb\xbf"
@@ -90,8 +95,12 @@ _NAMES: Final = ("index", "create", "update", "delete")
 def decode_bulk(body: bytes, agent: Agent, index: str, max_record_bytes: int) -> BulkRequest:
     """Decodes a body; `index` is the one of the path, for actions that name none.
 
-    Raises InvalidArgument when the body is empty or has no action line at all.
+    Raises InvalidArgument when the body is empty or has no action line at all, BodyTooLarge when there is too much in it.
     """
+    if body.count(b"\n") > 2 * MAX_ACTIONS:
+        raise BodyTooLarge(f"the request has more than {MAX_ACTIONS} actions")
+    if len(body) > MAX_CONTAINERS and body.count(b"{") + body.count(b"[") > MAX_CONTAINERS:
+        raise BodyTooLarge(f"the request has more than {MAX_CONTAINERS} objects and arrays")
     lines = body.removeprefix(_BOM).split(b"\n")
     decoder = _Decoder(agent, max_record_bytes)
     position, end = 0, len(lines)
@@ -159,11 +168,13 @@ class _Decoder:
         try:
             document = orjson.loads(source)
         except orjson.JSONDecodeError as problem:
-            document = _repair(source)
-            if document is None:
+            mended = mend_json(source)
+            if mended is None:
                 reason = f"failed to parse: {problem}" if source.strip() else "the action has no document"
                 self.refuse(action, ItemError("document_parsing_exception", reason), source)
                 return
+            source = mended
+            document = orjson.loads(source)
         if type(document) is dict and action.name == "update":
             document = document.get("doc") or document.get("upsert")
         if type(document) is not dict:
@@ -219,20 +230,6 @@ def _read_action(line: bytes, index: str) -> Action | None:
         return None
     name, target = named[0]
     return Action(name, target.index or index, "" if target.id is None else str(target.id))
-
-
-def _repair(source: bytes) -> Any:
-    """Returns the document with bytes that are not UTF-8, and halves of surrogate pairs, replaced; None when that is not what is wrong."""
-    try:
-        value = json.loads(source.decode("utf-8", "replace"), parse_constant=_refuse_constant)
-        text = json.dumps(value, ensure_ascii=False, allow_nan=False).encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-        return orjson.loads(text)
-    except (ValueError, RecursionError):
-        return None
-
-
-def _refuse_constant(name: str) -> None:
-    raise ValueError(f"{name} is not JSON")
 
 
 def _is_deeper(document: dict[str, Any], limit: int) -> bool:

@@ -1,0 +1,283 @@
+"""Bodies of Loki's push API: JSON and snappy-compressed protobuf, from streams to a batch.
+
+Source: Loki's HTTP API (push), reference wire-formats §4; the notation of labels is that of Prometheus.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from functools import lru_cache
+from itertools import islice
+from typing import Any, Final
+
+import cramjam
+import msgspec
+from google.protobuf.message import DecodeError
+
+from elis.ingest.v1.loki_pb2 import LokiPushRequest
+from kit.errors import InvalidArgument
+from services.ingest import severity
+from services.ingest.batch import Batch
+from services.ingest.receivers.bodies import BodyTooLarge, BrokenBody
+from services.ingest.receivers.broken_json import mend_json
+from services.ingest.tokens import Agent
+
+MAX_ENTRIES: Final = 250_000
+"""Log lines in one request."""
+MAX_PARTS: Final = 8 * MAX_ENTRIES
+"""Messages that a protobuf body may promise, counted before any is made: an empty one has two bytes there and many here."""
+TENANT_ATTRIBUTE: Final = "loki.tenant"
+LABELS_ATTRIBUTE: Final = "loki.labels"
+"""Keeps the labels of a stream that are not in Loki's notation."""
+_LARGEST_TIME: Final = 2**63 - 1
+
+SERVICE_LABELS: Final = (
+    "service_name",
+    "service",
+    "app",
+    "application",
+    "app_kubernetes_io_name",
+    "container",
+    "container_name",
+    "component",
+)
+"""Labels that name the service, the first that a stream has."""
+SOURCE_LABELS: Final = ("service_name", "job", *SERVICE_LABELS[1:], "filename")
+"""Labels that name the source where the token names none."""
+HOST_LABELS: Final = ("host", "hostname", "host_name", "node_name", "node", "nodename", "instance")
+LEVEL_LABELS: Final = ("level", "severity_text", "severity", "lvl", "detected_level")
+ENVIRONMENT_LABELS: Final = ("environment", "env", "deployment_environment", "deployment_environment_name")
+TRACE_LABELS: Final = ("trace_id", "traceid", "traceID", "traceId", "TraceID")
+SPAN_LABELS: Final = ("span_id", "spanid", "spanID", "spanId", "SpanID")
+_TELLING_NOTHING: Final = ("", "unknown_service", "unknown")
+
+_LABEL = re.compile(r'\s*([^\s="{},]+)\s*=\s*"((?:[^"\\]|\\.)*)"\s*(?:,|$)', re.DOTALL)
+_ESCAPE = re.compile(r"\\(.)", re.DOTALL)
+_ESCAPED: Final = {"n": "\n", "t": "\t", "r": "\r"}
+_ENTRY = re.compile(rb'\[\s*"')
+_PORT = re.compile(r":\d{1,5}$")
+_TRACE_ID = re.compile(r"[0-9a-f]{32}")
+_SPAN_ID = re.compile(r"[0-9a-f]{16}")
+_TAGS: Final = (b"\x0a", b"\x12", b"\x1a")
+"""First bytes of the fields that hold messages."""
+
+
+class _Entry(msgspec.Struct, array_like=True, gc=False):
+    timestamp: str
+    line: str
+    metadata: dict[str, str] | None = None
+
+
+class _Stream(msgspec.Struct, gc=False):
+    stream: dict[str, str]
+    values: list[_Entry]
+
+
+class _Push(msgspec.Struct, gc=False):
+    streams: list[_Stream]
+
+
+_decode_push: Final[Callable[[bytes], _Push]] = msgspec.json.Decoder(_Push).decode
+
+
+@dataclass(slots=True)
+class LokiBatch:
+    """Records and the environments that their labels declare, parallel."""
+
+    batch: Batch = field(default_factory=Batch)
+    environments: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class _Origin:
+    """What the labels of a stream say; the attributes are shared by its records, nobody changes them in place."""
+
+    source: str
+    service: str
+    host: str
+    level: str
+    environment: str
+    attributes: dict[str, Any]
+
+
+def decode_json(body: bytes, agent: Agent, tenant: str) -> LokiBatch:
+    """Decodes a JSON body. Raises InvalidArgument when it is none, or a time is not nanoseconds in a string."""
+    if body.count(b"[") > MAX_ENTRIES and sum(1 for _ in islice(_ENTRY.finditer(body), MAX_ENTRIES + 1)) > MAX_ENTRIES:
+        raise BodyTooLarge(f"the request has more than {MAX_ENTRIES} entries")
+    try:
+        push = _decode_push(body)
+    except (UnicodeDecodeError, msgspec.DecodeError) as problem:
+        push = _decode_mended(body, problem)
+    except RecursionError:
+        raise InvalidArgument("the body is nested too deeply") from None
+    decoded = LokiBatch()
+    for stream in push.streams:
+        origin = _read_labels(stream.stream, agent, tenant)
+        entries = stream.values
+        _add(decoded, origin, [_time_of(entry.timestamp) for entry in entries], [entry.line for entry in entries], [entry.metadata for entry in entries])
+    return decoded
+
+
+def decode_protobuf(body: bytes, agent: Agent, tenant: str) -> LokiBatch:
+    """Decodes the content of a protobuf body. Bytes that are not UTF-8 are replaced. Raises InvalidArgument when it is no push request."""
+    if sum(body.count(tag) for tag in _TAGS) > MAX_PARTS:
+        raise BodyTooLarge(f"the request has more than {MAX_ENTRIES} entries")
+    try:
+        push = LokiPushRequest.FromString(body)
+    except DecodeError:
+        raise InvalidArgument("the body is not a push request") from None
+    if sum(len(stream.entries) for stream in push.streams) > MAX_ENTRIES:
+        raise BodyTooLarge(f"the request has more than {MAX_ENTRIES} entries")
+    decoded = LokiBatch()
+    for stream in push.streams:
+        text = stream.labels.decode("utf-8", "replace")
+        labels = parse_labels(text)
+        origin = _read_labels({LABELS_ATTRIBUTE: text} if labels is None else dict(labels), agent, tenant)
+        entries = stream.entries
+        stamps = [entry.timestamp for entry in entries]
+        _add(
+            decoded,
+            origin,
+            [_clamp(stamp.seconds * 1_000_000_000 + stamp.nanos) for stamp in stamps],
+            [entry.line.decode("utf-8", "replace") for entry in entries],
+            [_pairs(entry.structured_metadata) if entry.structured_metadata else None for entry in entries],
+        )
+    return decoded
+
+
+def decompress_snappy(body: bytes, limit: int) -> bytes:
+    """Returns the content of a snappy block. The length that it declares is held against the bound before anything is allocated."""
+    length, shift = 0, 0
+    for byte in body[:5]:
+        length |= (byte & 0x7F) << shift
+        shift += 7
+        if byte < 0x80:
+            break
+    else:
+        raise BrokenBody("the body is not valid snappy: it declares no length")
+    if length > limit:
+        raise BodyTooLarge(f"the body has {length} bytes when it is decompressed, more than {limit}")
+    try:
+        return bytes(cramjam.snappy.decompress_raw(body))
+    except cramjam.DecompressionError:
+        raise BrokenBody("the body is not valid snappy") from None
+
+
+@lru_cache(maxsize=4_096)
+def parse_labels(text: str) -> tuple[tuple[str, str], ...] | None:
+    """Returns the labels of `{name="value", …}`, or None when they are not written so."""
+    inner = text.strip()
+    if not (inner.startswith("{") and inner.endswith("}")):
+        return None
+    inner = inner[1:-1].strip()
+    labels: list[tuple[str, str]] = []
+    position = 0
+    while position < len(inner):
+        match = _LABEL.match(inner, position)
+        if match is None:
+            return None
+        value = match[2]
+        labels.append((match[1], _ESCAPE.sub(lambda escape: _ESCAPED.get(escape[1], escape[1]), value) if "\\" in value else value))
+        position = match.end()
+    return tuple(labels)
+
+
+def _add(decoded: LokiBatch, origin: _Origin, timestamps: list[int], lines: list[str], metadata: Iterable[dict[str, str] | None]) -> None:
+    """Adds the entries of a stream, a column at a time."""
+    batch, count = decoded.batch, len(lines)
+    first = len(batch)
+    batch.source += [origin.source] * count
+    batch.body += lines
+    batch.timestamp += timestamps
+    batch.severity_text += [origin.level] * count
+    batch.severity_number += [severity.severity_of_word(origin.level) if origin.level else 0] * count
+    batch.host += [origin.host] * count
+    batch.service += [origin.service] * count
+    batch.attributes += [origin.attributes or None] * count
+    batch.trace_id += [""] * count
+    batch.span_id += [""] * count
+    decoded.environments += [origin.environment] * count
+    for row, pairs in enumerate(metadata, first):
+        if pairs:
+            _apply(batch, row, dict(pairs), origin)
+
+
+def _apply(batch: Batch, row: int, pairs: dict[str, str], origin: _Origin) -> None:
+    """Moves the structured metadata of an entry into its row; what its stream says already wins."""
+    batch.trace_id[row] = _take_id(pairs, TRACE_LABELS, _TRACE_ID)
+    batch.span_id[row] = _take_id(pairs, SPAN_LABELS, _SPAN_ID)
+    if not origin.level:
+        level = _take(pairs, LEVEL_LABELS)
+        batch.severity_text[row] = level
+        batch.severity_number[row] = severity.severity_of_word(level) if level else 0
+    if not origin.host:
+        batch.host[row] = _take(pairs, HOST_LABELS)
+    if not origin.service:
+        batch.service[row] = _take(pairs, SERVICE_LABELS[:1])
+    if pairs:
+        batch.attributes[row] = {**pairs, **origin.attributes}
+
+
+def _read_labels(labels: dict[str, str], agent: Agent, tenant: str) -> _Origin:
+    """Maps the labels of a stream; those that are no column stay attributes. `labels` is used up."""
+    source = agent.source or _first(labels, SOURCE_LABELS) or agent.name
+    service = _take(labels, SERVICE_LABELS)
+    host = _take(labels, HOST_LABELS)
+    level = _take(labels, LEVEL_LABELS)
+    environment = _first(labels, ENVIRONMENT_LABELS)
+    if tenant:
+        labels[TENANT_ATTRIBUTE] = tenant
+    return _Origin(source, service, _PORT.sub("", host), level, environment, dict(labels))
+
+
+def _first(labels: dict[str, str], names: Iterable[str]) -> str:
+    return next((value for name in names if (value := labels.get(name, "")) not in _TELLING_NOTHING), "")
+
+
+def _take(labels: dict[str, str], names: Iterable[str]) -> str:
+    """Takes the first of the labels that says something."""
+    for name in names:
+        if labels.get(name, "") not in _TELLING_NOTHING:
+            return labels.pop(name)
+    return ""
+
+
+def _take_id(pairs: dict[str, str], names: Iterable[str], pattern: re.Pattern[str]) -> str:
+    """Takes an id that is well-formed and not all zero; any other stays an attribute."""
+    for name in names:
+        value = pairs.get(name, "").lower()
+        if pattern.fullmatch(value) and value.strip("0"):
+            del pairs[name]
+            return value
+    return ""
+
+
+def _pairs(labels: Iterable[Any]) -> dict[str, str]:
+    return {label.name.decode("utf-8", "replace"): label.value.decode("utf-8", "replace") for label in labels}
+
+
+def _time_of(text: str) -> int:
+    """Returns the nanoseconds that an entry's first member writes; raises InvalidArgument when it is not an integer."""
+    try:
+        if len(text) <= 20 and text.isascii():
+            return _clamp(int(text))
+    except ValueError:
+        pass
+    raise InvalidArgument(f"the time {text[:40]!r} is not nanoseconds since 1970 as a string")
+
+
+def _clamp(nanos: int) -> int:
+    return min(max(nanos, 0), _LARGEST_TIME)
+
+
+def _decode_mended(body: bytes, problem: Exception) -> _Push:
+    """Decodes a body with what no Unicode text can hold replaced; raises InvalidArgument when something else is wrong."""
+    mended = None if isinstance(problem, msgspec.ValidationError) else mend_json(body)
+    if mended is not None:
+        try:
+            return _decode_push(mended)
+        except (msgspec.DecodeError, RecursionError) as again:
+            problem = again
+    raise InvalidArgument(f"the body is not a push request: {problem}") from None
