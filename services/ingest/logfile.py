@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import BinaryIO, cast
 
 from kit.errors import InvalidArgument, NotFound
+from services.ingest.encodings import marked_encoding, wide_encoding
 from services.ingest.formats import FORMATS, detect_format
 from services.ingest.formats.base import FixedRecords, Format
 
@@ -18,7 +19,6 @@ MAX_LINE_CHARACTERS = 1024 * 1024
 HEAD_BYTES = 64 * 1024
 DETECTION_LINES = 200
 _GZIP_MAGIC = b"\x1f\x8b"
-_BYTE_ORDER_MARKS = {codecs.BOM_UTF16_LE: "utf-16-le", codecs.BOM_UTF16_BE: "utf-16-be", codecs.BOM_UTF8: "utf-8"}
 
 
 class NotText(InvalidArgument):
@@ -91,7 +91,7 @@ def open_log_file(path: Path, format_name: str = "") -> LogFile:
                 head = gzip.GzipFile(fileobj=raw).read(HEAD_BYTES)
     except (OSError, EOFError) as error:
         raise InvalidArgument(f"{path} cannot be read ({error})") from None
-    encoding = next((name for mark, name in _BYTE_ORDER_MARKS.items() if head.startswith(mark)), "") or _guess_encoding(head)
+    encoding = marked_encoding(head) or _guess_encoding(head)
     if not encoding:
         raise NotText(f"{path} is a binary file; ELIS takes text")
     lines = head.decode(encoding, "ignore").splitlines()[:DETECTION_LINES]
@@ -105,13 +105,7 @@ def _guess_encoding(head: bytes) -> str:
     if not nulls:
         control = sum(head.count(byte) for byte in range(32) if byte not in b"\t\n\r\x0b\x0c\x1b")
         return "utf-8" if control <= len(head) // 20 else ""
-    # SAP's Unicode systems write UTF-16 without a mark: every second byte of Latin text is zero, the others are not.
-    even, odd = head[0::2].count(0), head[1::2].count(0)
-    if odd > len(head) * 0.4 and even < len(head) * 0.1:
-        return "utf-16-le"
-    if even > len(head) * 0.4 and odd < len(head) * 0.1:
-        return "utf-16-be"
-    return ""
+    return wide_encoding(head)
 
 
 def _cut_lines(text: str, *, at_end: bool, record_characters: int) -> tuple[list[str], str]:

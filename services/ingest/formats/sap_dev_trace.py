@@ -110,28 +110,33 @@ class SapDevTrace:
         """
         matched = 0
         stamps: dict[str, int] = {}
+        known, file = "", ""
         for row in rows:
             body = batch.body[row]
             found: dict[str, object] = {}
             path = path_of(batch, row)
-            head = _FILE.match(body)
-            if head is not None:
-                _read_file(batch, row, head["file"], found)
-                if head["release"]:
-                    found["sap.kernel.release"] = head["release"]
-                body = body[head.end() :].partition("\n")[2]
-            elif (name := trace_name(path)) is not None:
-                _read_file(batch, row, name, found)
+            if path is not known:
+                known, file = path, trace_name(path)
+            if file:
+                _add_process(batch, row, file, found)
+            if body.startswith("trc file: "):
+                line, _, rest = body.partition("\n")
+                named, release = _read_head(line)
+                if named:
+                    body = rest
+                    _add_process(batch, row, named, found)
+                    if release:
+                        found["sap.kernel.release"] = release
             first, newline, rest = body.partition("\n")
-            stamp = _STAMP.match(first)
             host = batch.host[row]
+            stamp = _STAMP.match(first) if first.rstrip()[-1:].isdigit() else None  # a year ends it
             if stamp is not None:
                 nanos = stamps[host] = parse_layout(stamp["stamp"], _CTIME, zone)
                 if newline:
                     body, first = rest, rest.partition("\n")[0]
             else:
                 nanos = stamps.get(host, 0)
-            event = _EVENT.match(first)
+            event = _EVENT.match(first) if "***" in first else None
             if event is None and stamp is None and not found and not nanos:
                 continue
             matched += 1
@@ -139,7 +144,7 @@ class SapDevTrace:
                 batch.timestamp[row] = nanos
             if not batch.service[row]:
                 batch.service[row] = "kernel"
-            batch.body[row] = _read_line(batch, row, body, event, found) or batch.body[row]
+            batch.body[row] = _read_line(batch, row, body, first, event, found) or batch.body[row]
             add_instance(batch, row, found, path)
             if found:
                 add_attributes(batch, row, found)
@@ -147,10 +152,10 @@ class SapDevTrace:
 
 
 @lru_cache(maxsize=4_096)
-def trace_name(path: str) -> str | None:
-    """Returns the name of the trace file that a path ends in, or None when it is no developer trace."""
+def trace_name(path: str) -> str:
+    """Returns the name of the trace file that a path ends in; empty when it is no developer trace."""
     match = _TRACE_NAME.search(path[-200:])
-    return match.group(1) if match else None
+    return match.group(1) if match else ""
 
 
 def is_log_error(message: str) -> bool:
@@ -158,27 +163,41 @@ def is_log_error(message: str) -> bool:
     return message in _LOG_ERRORS or (message.startswith("BY") and message != "BYY")
 
 
-def _read_file(batch: Batch, row: int, file: str, found: dict[str, object]) -> None:
-    """Reads from the name of the trace which process writes it."""
-    found["sap.trace.file"] = file
+@lru_cache(maxsize=4_096)
+def _read_head(line: str) -> tuple[str, str]:
+    """Returns file and kernel release of the head of a trace; empty texts when it is none."""
+    head = _FILE.match(line)
+    return (head["file"], head["release"] or "") if head else ("", "")
+
+
+@lru_cache(maxsize=4_096)
+def _process_of(file: str) -> tuple[str, int]:
+    """Returns the service that writes a trace file, and the number of the work process or -1."""
+    names = [(len(prefix), service) for prefix, service in _SERVICES if file.startswith(prefix)]
     number = _WORK_PROCESS.match(file)
-    if number is not None:
-        found["sap.wp.no"] = int(number.group(1))
+    return max(names)[1] if names else "", int(number.group(1)) if number else -1
+
+
+def _add_process(batch: Batch, row: int, file: str, found: dict[str, object]) -> None:
+    """Adds which process writes the trace file."""
+    service, number = _process_of(file)
+    found["sap.trace.file"] = file
+    if number >= 0:
+        found["sap.wp.no"] = number
     if not batch.service[row]:
-        names = [(len(prefix), service) for prefix, service in _SERVICES if file.startswith(prefix)]
-        batch.service[row] = max(names)[1] if names else ""
+        batch.service[row] = service
 
 
-def _read_line(batch: Batch, row: int, body: str, event: re.Match[str] | None, found: dict[str, object]) -> str:
+def _read_line(batch: Batch, row: int, body: str, first: str, event: re.Match[str] | None, found: dict[str, object]) -> str:
     """Reads a trace line (and the box below it); returns the message."""
-    first, newline, box = body.partition("\n")
+    below = body[len(first) :]
     if event is None:
         if not batch.severity_number[row]:
             batch.severity_number[row] = severity.INFO
         line = _LINE.match(first)
         if line is not None:
             _read_writer(line, found)
-            return line["message"] + newline + box
+            return line["message"] + below
         return body
     kind, identifier = event["kind"], event["id"]
     _read_writer(event, found)
@@ -193,7 +212,7 @@ def _read_line(batch: Batch, row: int, body: str, event: re.Match[str] | None, f
             batch.severity_number[row] = severity.ERROR if is_log_error(identifier or "") else severity.INFO
         else:
             batch.severity_number[row] = severity.severity_of_word(kind)
-    return event["message"] + newline + box
+    return event["message"] + below
 
 
 def _read_writer(match: re.Match[str], found: dict[str, object]) -> None:

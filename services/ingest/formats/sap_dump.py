@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from datetime import tzinfo
+from functools import lru_cache
 from typing import Final
 
 from services.ingest import severity
@@ -161,6 +162,7 @@ def read_dump(text: str) -> tuple[dict[str, str], dict[str, str]]:
     return header, {name: "\n".join(lines).strip("\n")[:MAX_SECTION] for name, lines in sections.items()}
 
 
+@lru_cache(maxsize=4_096)
 def read_date(text: str, zone: tzinfo) -> int:
     """Returns nanoseconds of a date as the settings of any SAP user write it, or 0.
 

@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from services.ingest.batch import Batch
+from services.ingest.encodings import decode_text
 from services.ingest.formats import FORMATS, detect_format
 from services.ingest.severity import severity_of_number, severity_of_word
 from services.ingest.tokens import Agent
@@ -137,7 +138,7 @@ def decode_events(body: bytes, query: Mapping[str, str], agent: Agent, *, strict
 
 def decode_raw(body: bytes, query: Mapping[str, str], agent: Agent) -> HecBatch:
     """Cuts text into records, by its declared format or the one that it looks like; the query says what it is."""
-    lines = [line.removesuffix("\r") for line in body.decode("utf-8", "replace").removeprefix("\ufeff").split("\n")]
+    lines = [line.removesuffix("\r") for line in decode_text(body).split("\n")]
     metadata = _read_metadata(_Envelope(), query, agent)
     log_format = FORMATS[metadata.format] if metadata.format else detect_format(lines[:50])[0]
     batch = Batch()
