@@ -14,7 +14,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from elis.auth.v1 import auth_pb2, auth_pb2_grpc
 from elis.correlate.v1 import correlate_pb2, correlate_pb2_grpc
-from elis.ingest.v1 import formats_pb2, formats_pb2_grpc, ingest_pb2, ingest_pb2_grpc, sources_pb2, sources_pb2_grpc
+from elis.ingest.v1 import formats_pb2, formats_pb2_grpc, ingest_pb2, ingest_pb2_grpc, masking_pb2, masking_pb2_grpc, sources_pb2, sources_pb2_grpc
 from elis.search.v1 import search_pb2, search_pb2_grpc
 from kit.auth import principal, public, requires
 from kit.errors import NotFound, Unauthenticated
@@ -146,6 +146,21 @@ _MORE: dict[str, list[tuple[Any, Any, dict[str, str | None]]]] = {
     "ingest": [
         (formats_pb2.DESCRIPTOR.services_by_name["FormatService"], formats_pb2_grpc.add_FormatServiceServicer_to_server, {"TestFormat": "sources:read"}),
         (sources_pb2.DESCRIPTOR.services_by_name["SourceService"], sources_pb2_grpc.add_SourceServiceServicer_to_server, {"UpdateSource": "sources:write"}),
+        (
+            masking_pb2.DESCRIPTOR.services_by_name["MaskingService"],
+            masking_pb2_grpc.add_MaskingServiceServicer_to_server,
+            {
+                "ListMaskingRules": "sources:read",
+                "PutMaskingRule": "rules:write",
+                "DeleteMaskingRule": "rules:write",
+                "PutMaskingException": "rules:write",
+                "DeleteMaskingException": "rules:write",
+                "PreviewMasking": "rules:write",
+                "ListMaskingEquivalents": "events:read",
+                "RevealMasked": "events:reveal",
+                "ListMaskingAudit": "audit:read",
+            },
+        ),
     ],
 }
 """Further gRPC services of a target, with their methods and scopes."""
