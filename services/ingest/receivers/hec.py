@@ -22,6 +22,7 @@ from services.ingest.intake import Intake
 from services.ingest.receivers.bodies import BodyTooLarge, BrokenBody, UnsupportedEncoding, admitted_size, arrival_of, read_body
 from services.ingest.receivers.credentials import parse_authorization
 from services.ingest.receivers.hec_acks import MAX_PENDING, AckLedger, parse_channel
+from services.ingest.receivers.hec_cuts import cut_events
 from services.ingest.receivers.hec_events import HecBatch, HecProblem, decode_events, decode_raw
 from services.ingest.receivers.hec_replies import (
     ACK_DISABLED,
@@ -160,6 +161,7 @@ class HecReceiver:
     async def _store_events(self, request: Request, arrival: Arrival, channel: str, body: bytes) -> Response:
         query = dict(request.query_params)  # a multi-dict raises and catches an error for each name that it has not
         decoded, problem = await self._intake.decode(len(body), lambda: decode_events(body, query, arrival.agent, strict=self._strict))
+        decoded = cut_events(decoded)
         if problem is not None:
             outcome = await self._take(request, arrival, decoded)
             return _reply_to(problem).response(outcome, **{"invalid-event-number": problem.event_number})
