@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from elis.ingest.v1.formats_pb2_grpc import FormatServiceAsyncStub
     from elis.ingest.v1.ingest_pb2_grpc import IngestServiceAsyncStub
     from elis.ingest.v1.masking_pb2_grpc import MaskingServiceAsyncStub
+    from elis.ingest.v1.rejections_pb2_grpc import RejectionServiceAsyncStub
     from elis.ingest.v1.sources_pb2_grpc import SourceServiceAsyncStub
     from elis.search.v1.search_pb2_grpc import SearchServiceAsyncStub
     from gateway.callers import Callers
@@ -37,6 +38,7 @@ class Services:
     auth: AuthServiceAsyncStub
     ingest: IngestServiceAsyncStub
     formats: FormatServiceAsyncStub
+    rejections: RejectionServiceAsyncStub
     sources: SourceServiceAsyncStub
     masking: MaskingServiceAsyncStub
     search: SearchServiceAsyncStub

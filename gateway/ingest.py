@@ -1,4 +1,4 @@
-"""Events coming in through the API, the sources they come from, and what was rejected."""
+"""Events coming in through the API, and the sources they come from."""
 
 # The names of arguments are those of the API. Strawberry's decorators lose the types of resolvers.
 # ruff: noqa: A002
@@ -39,21 +39,6 @@ class Source:
     time_zone: str = strawberry.field(description="Zone in which stamps without a zone are read, by its IANA name.")
 
 
-@strawberry.type(description="A record that could not become an event.")
-class RejectedEvent:
-    """Shows elis.ingest.v1.RejectedEvent."""
-
-    id: strawberry.ID = strawberry.field(description="Identifies the record.")
-    source: str | None = strawberry.field(description="Name of the sender.")
-    reason: str = strawberry.field(description="Why it was rejected: one of a closed list.")
-    detail: str | None = strawberry.field(description="What exactly was wrong.")
-    retryable: bool = strawberry.field(description="Whether sending it again may help.")
-    first_seen_at: DateTime | None = strawberry.field(description="When it came in first.")
-    last_seen_at: DateTime | None = strawberry.field(description="When it came in last.")
-    count: BigInt = strawberry.field(description="How often it came in.")
-    sender: str | None = strawberry.field(description="Address and user agent of the sender.")
-
-
 @strawberry.input(description="One event to store.")
 class EventInput:
     """Becomes elis.ingest.v1.Record."""
@@ -89,23 +74,6 @@ class IngestQuery:
         async def fetch(size: int, token: str) -> tuple[Sequence[pb.Source], str]:
             response = await info.context.services.ingest.ListSources(pb.ListSourcesRequest(page_size=size, page_token=token))
             return response.sources, response.next_page_token
-
-        return await read_page(fetch, first, after)
-
-    @strawberry.field(graphql_type=Connection[RejectedEvent], description="Rejected records, newest first. Needs the scope `rejected:read`.")
-    async def rejected_events(
-        self,
-        info: Info,
-        source: Annotated[str | None, strawberry.argument(description="Only of this sender.")] = None,
-        first: First = PAGE_SIZE,
-        after: After = None,
-    ) -> Page:
-        """Returns a page of rejected records."""
-
-        async def fetch(size: int, token: str) -> tuple[Sequence[pb.RejectedEvent], str]:
-            request = pb.ListRejectedEventsRequest(page_size=size, page_token=token, source=source or "")
-            response = await info.context.services.ingest.ListRejectedEvents(request)
-            return response.events, response.next_page_token
 
         return await read_page(fetch, first, after)
 

@@ -20,9 +20,9 @@ from strawberry.types import ExecutionContext
 
 from elis.auth.v1 import auth_pb2
 from elis.correlate.v1 import correlate_pb2
-from elis.ingest.v1 import formats_pb2, ingest_pb2, masking_pb2
+from elis.ingest.v1 import formats_pb2, ingest_pb2, masking_pb2, rejections_pb2
 from elis.search.v1 import search_pb2
-from gateway import auth, correlate, events, formats, ingest, masking, search, sources
+from gateway import auth, correlate, events, formats, ingest, masking, rejections, search, sources
 from gateway.admission import Admit
 from gateway.context import Info
 from gateway.errors import PresentErrors, record
@@ -55,7 +55,6 @@ TWINS: dict[type, type[Message]] = {
     formats.FormatTest: formats_pb2.TestFormatResponse,
     formats.ParsedRecord: formats_pb2.ParsedRecord,
     ingest.IngestPayload: ingest_pb2.IngestEventsResponse,
-    ingest.RejectedEvent: ingest_pb2.RejectedEvent,
     ingest.Source: ingest_pb2.Source,
     masking.MaskingAuditEntry: masking_pb2.MaskingAuditEntry,
     masking.MaskingChange: masking_pb2.MaskingChange,
@@ -65,6 +64,13 @@ TWINS: dict[type, type[Message]] = {
     masking.MaskingRule: masking_pb2.MaskingRule,
     masking.MaskingSource: masking_pb2.MaskingSource,
     masking.RevealedValue: masking_pb2.RevealedValue,
+    rejections.RejectedEvent: rejections_pb2.RejectedEvent,
+    rejections.RejectedRecord: rejections_pb2.RejectedRecord,
+    rejections.RejectedSender: rejections_pb2.RejectedSender,
+    rejections.RejectedTotal: rejections_pb2.RejectedTotal,
+    rejections.ReplayPayload: rejections_pb2.ReplayRejectedResponse,
+    rejections.ReplayProblem: rejections_pb2.ReplayProblem,
+    rejections.RevealedRecord: rejections_pb2.RevealRejectedResponse,
     search.Facet: search_pb2.Facet,
     search.FacetValue: search_pb2.FacetValue,
     search.HistogramBucket: search_pb2.HistogramBucket,
@@ -116,6 +122,7 @@ def create_schema() -> Schema:
             search.SearchQuery,
             correlate.CorrelateQuery,
             ingest.IngestQuery,
+            rejections.RejectionQuery,
             formats.FormatQuery,
             masking.MaskingQuery,
             auth.AuthQuery,
@@ -126,6 +133,7 @@ def create_schema() -> Schema:
             "What can be changed.",
             auth.AuthMutation,
             ingest.IngestMutation,
+            rejections.RejectionMutation,
             sources.SourceMutation,
             masking.MaskingMutation,
             correlate.CorrelateMutation,

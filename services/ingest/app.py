@@ -9,7 +9,18 @@ from prometheus_client import CollectorRegistry
 from starlette.applications import Starlette
 
 from elis.auth.v1 import auth_pb2_grpc
-from elis.ingest.v1 import formats_pb2, formats_pb2_grpc, ingest_pb2, ingest_pb2_grpc, masking_pb2, masking_pb2_grpc, sources_pb2, sources_pb2_grpc
+from elis.ingest.v1 import (
+    formats_pb2,
+    formats_pb2_grpc,
+    ingest_pb2,
+    ingest_pb2_grpc,
+    masking_pb2,
+    masking_pb2_grpc,
+    rejections_pb2,
+    rejections_pb2_grpc,
+    sources_pb2,
+    sources_pb2_grpc,
+)
 from kit.cache import open_redis
 from kit.db import open_engine, open_pool, ping_engine
 from kit.identity import connect_as_self, open_identity
@@ -28,7 +39,10 @@ from services.ingest.receivers.hec import HecReceiver
 from services.ingest.receivers.hec_acks import AckLedger
 from services.ingest.receivers.otlp_grpc import OtlpLogsServicer, create_otlp_server
 from services.ingest.receivers.otlp_http import OtlpHttpReceiver
+from services.ingest.rejection_store import RejectionStore
 from services.ingest.rejections import Sealer
+from services.ingest.rejections_rpc import RejectionServicer
+from services.ingest.replay import Replayer
 from services.ingest.retention import Retention
 from services.ingest.rpc import IngestServicer
 from services.ingest.settings import IngestSettings
@@ -55,9 +69,10 @@ async def build(settings: IngestSettings) -> AsyncIterator[Application]:
         registry = CollectorRegistry()
         masking = assemble_masking(pool, registry, masking_keys=settings.masking_keys, seal_keys=settings.seal_keys)
         await masking.book.load()
-        sealer = Sealer(bytes.fromhex(settings.seal_key.get_secret_value()))
+        sealer = Sealer(settings.seal_keys)
+        rejections = RejectionStore(sealer, masking.masker.mask_text, bytes_per_day=settings.rejected_bytes_per_day)
         worker = Worker()
-        committer = Committer(settings, pool, sources, Pipeline(settings, sources, masking.masker), sealer, announcer, worker)
+        committer = Committer(settings, pool, sources, Pipeline(settings, sources, masking.masker), rejections, announcer, worker)
         intake = Intake(settings, sources, committer, worker)
         retention = Retention(pool, committer.partitions, retention_days=settings.retention_days, rejected_days=settings.rejected_retention_days)
         tokens = TokenBook(auth_pb2_grpc.AuthServiceStub(auth_channel))
@@ -92,6 +107,11 @@ async def build(settings: IngestSettings) -> AsyncIterator[Application]:
                     formats_pb2.DESCRIPTOR.services_by_name["FormatService"],
                     formats_pb2_grpc.add_FormatServiceServicer_to_server,
                     FormatServicer(masking.masker),
+                ),
+                Servicer(
+                    rejections_pb2.DESCRIPTOR.services_by_name["RejectionService"],
+                    rejections_pb2_grpc.add_RejectionServiceServicer_to_server,
+                    RejectionServicer(pool, engine, sealer, masking.masker.mask_text, Replayer(settings, pool, sources, intake, sealer)),
                 ),
                 Servicer(
                     masking_pb2.DESCRIPTOR.services_by_name["MaskingService"],

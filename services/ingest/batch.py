@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 
@@ -51,6 +51,12 @@ class Batch:
             self.trace_id,
             self.span_id,
         )
+
+    def fields_of(self, row: int) -> dict[str, Any]:
+        """Returns what is known of a record beside its source and text, by the name of the column."""
+        names = [column.name for column in fields(self)]
+        known = {name: column[row] for name, column in zip(names, self.columns(), strict=True) if name not in ("source", "body")}
+        return {name: value for name, value in known.items() if value}
 
     def extend(self, other: Batch) -> None:
         """Adds the records of another batch."""

@@ -18,7 +18,7 @@ from services.ingest.drafts import Draft, build_block
 from services.ingest.groups import Group, Outcome, Submission
 from services.ingest.partitions import Partitions
 from services.ingest.pipeline import Pipeline
-from services.ingest.rejections import Sealer, insert_rejections
+from services.ingest.rejection_store import RejectionStore, mark_replayed
 from services.ingest.settings import IngestSettings
 from services.ingest.sources import SourceBook
 from services.ingest.worker import Worker
@@ -44,7 +44,7 @@ class Committer:
         pool: asyncpg.Pool[Any],
         sources: SourceBook,
         pipeline: Pipeline,
-        sealer: Sealer,
+        rejections: RejectionStore,
         announcer: Announcer,
         worker: Worker,
     ) -> None:
@@ -52,7 +52,7 @@ class Committer:
         self._pipeline = pipeline
         self._worker = worker
         self._sources = sources
-        self._sealer = sealer
+        self._rejections = rejections
         self._announcer = announcer
         self._max_events = settings.max_block_events
         self._wait_seconds = settings.commit_wait.total_seconds()
@@ -133,8 +133,9 @@ class Committer:
                 if blocks:
                     await insert_blocks(connection, blocks)
                     await self.partitions.note_sources(connection, blocks)
-                for submission, rejections in group.rejections():
-                    await insert_rejections(connection, rejections, submission.arrival.sender, self._sealer)
+                await self._rejections.insert(connection, ((submission.arrival, rejections) for submission, rejections in group.rejections()))
+                for rejected_id in group.replayed():
+                    await mark_replayed(connection, rejected_id)
         return blocks
 
     async def _build(self, group: Group, drafts: Sequence[Draft], *, inline: bool) -> list[NewBlock]:

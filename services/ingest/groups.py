@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
+from uuid import UUID
 
 from services.ingest.batch import Batch
 from services.ingest.digests import digest_record, digest_request
@@ -43,6 +44,8 @@ class Submission:
     rejections: Sequence[Rejection] = ()
     """Records that the receiver could not read."""
     idempotency_key: str = ""
+    replayed: UUID | None = None
+    """The rejected record that this is another try of."""
     done: asyncio.Future[Outcome] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
 
     @property
@@ -162,6 +165,10 @@ class Group:
                     self.lost.update(rows)
             else:
                 self.lost.update(row for row, owner in zip(rows, part.owners, strict=True) if owner not in fresh)
+
+    def replayed(self) -> list[UUID]:
+        """Returns the rejected records that this group is another try of."""
+        return [submission.replayed for submission in self._submissions if submission.replayed is not None]
 
     def rejections(self) -> Iterator[tuple[Submission, list[Rejection]]]:
         """Yields the rejected records that are new, by request."""

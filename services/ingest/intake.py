@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TypeVar
+from uuid import UUID
 
 from kit.errors import ElisError, Unavailable
 from services.ingest.batch import Batch
@@ -75,13 +76,16 @@ class Intake:
         rejections: Sequence[Rejection] = (),
         idempotency_key: str = "",
         record_keys: Sequence[str] | None = None,
+        observed_at: int = 0,
+        replayed: UUID | None = None,
     ) -> Outcome:
         """Stores a batch and returns when it is durable.
 
         `systems`, `environments` and `formats` are columns of what the sender declares (empty text: nothing).
         `rejections` are records that the receiver could not read. A resent request is recognised by `idempotency_key`
         when it has one, else by its records; a record with a key of its own (`record_keys`, empty text: none) is
-        recognised by that in whatever request it comes. Raises Unavailable when a retry helps.
+        recognised by that in whatever request it comes. `observed_at` is when ELIS got the records, 0: now; `replayed` is
+        the rejected record that they come from, which is marked in the same commit. Raises Unavailable when a retry helps.
         """
         if not batch.body and not rejections:
             return Outcome(0, 0, 0)
@@ -96,11 +100,12 @@ class Intake:
             batch,
             arrival,
             self._settings.digest_lifetime if timed else self._settings.untimed_digest_lifetime,
-            time.time_ns(),
+            observed_at or time.time_ns(),
             formats,
             record_keys,
             rejections,
             idempotency_key,
+            replayed,
         )
         outcome = await self._committer.commit(submission)
         self.endpoints.taken(arrival, events=outcome.accepted, duplicates=outcome.duplicates, rejected=outcome.rejected)

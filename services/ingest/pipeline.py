@@ -80,7 +80,7 @@ class Pipeline:
             # len() counts characters: at most four bytes each, so most bodies need no encoding to be judged.
             if len(body) * 4 > self._max_record_bytes and len(raw := body.encode()) > self._max_record_bytes:
                 detail = f"the record has {len(raw)} bytes, more than {self._max_record_bytes}"
-                rejections[row] = Rejection(batch.source[row], RejectReason.RECORD_TOO_LARGE, detail, raw)
+                rejections[row] = Rejection(batch.source[row], RejectReason.RECORD_TOO_LARGE, detail, raw, batch.fields_of(row))
                 batch.body[row] = ""
             else:
                 sound.append(row)

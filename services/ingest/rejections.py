@@ -1,24 +1,26 @@
-"""Records that could not become events: why, from whom, and their raw bytes, sealed."""
+"""Records that cannot become events: why, and how their raw bytes are sealed."""
 
 from __future__ import annotations
 
+import hashlib
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import Any
 from uuid import UUID
 
+import orjson
+import zstandard
+from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from kit.rows import uuid7
+from kit.errors import NotFound
 
-if TYPE_CHECKING:
-    from kit.db import SqlConnection
-
-MAX_RAW_BYTES = 1024 * 1024
-MAX_DETAIL = 500
 _NONCE_BYTES = 12
+_COMPRESSION_LEVEL = 3
+MAX_OPENED_BYTES = 256 * 1024 * 1024
+"""Largest content that is accepted when reading one back."""
 
 
 class RejectReason(StrEnum):
@@ -31,49 +33,83 @@ class RejectReason(StrEnum):
     FRAME_BROKEN = "frame_broken"
     """Bytes of a framed protocol (syslog, Fluent) of which no record can be cut."""
 
+    @property
+    def retryable(self) -> bool:
+        """Whether ELIS can be set so that it takes the same bytes, with nothing changed at the sender."""
+        return self in _RETRYABLE
+
+
+_RETRYABLE = frozenset({RejectReason.RECORD_TOO_LARGE})
+
 
 @dataclass(frozen=True, slots=True)
 class Rejection:
-    """One rejected record. `raw` is cut at MAX_RAW_BYTES when it is stored."""
+    """One rejected record."""
 
     source: str
     reason: RejectReason
     detail: str
+    """What exactly is wrong. Everyone who may list rejected events reads it: it never quotes the record."""
     raw: bytes
+    """The record as it was sent, whole."""
+    fields: Mapping[str, Any] = field(default_factory=dict)
+    """What came with it and is JSON: columns of a batch by name, such as timestamp, host or attributes."""
+
+
+@dataclass(frozen=True, slots=True)
+class OpenedRejection:
+    """What was sealed of a rejected record."""
+
+    raw: bytes
+    fields: dict[str, Any]
 
 
 class Sealer:
-    """Encrypts with AES-256-GCM; the associated data binds the bytes to the row that they belong to."""
+    """Seals rejected records with AES-256-GCM; the associated data binds them to the row that they belong to.
 
-    def __init__(self, key: bytes) -> None:
-        self._cipher = AESGCM(key)
+    The first key seals; all of them open what they sealed.
+    """
 
-    def seal(self, raw: bytes, owner: UUID) -> bytes:
-        """Returns nonce and ciphertext."""
+    def __init__(self, keys: Sequence[bytes]) -> None:
+        self._ciphers = {hashlib.sha256(b"elis rejected events" + key).hexdigest()[:16]: AESGCM(key) for key in keys}
+        self.key_id = next(iter(self._ciphers))
+        """Names the key that seals; tells nothing about it."""
+
+    def seal(self, rejection: Rejection, owner: UUID) -> bytes:
+        """Returns nonce and ciphertext of the compressed record and its fields."""
+        content = orjson.dumps(dict(rejection.fields), default=str, option=orjson.OPT_NON_STR_KEYS) + b"\n" + rejection.raw
         nonce = os.urandom(_NONCE_BYTES)
-        return nonce + self._cipher.encrypt(nonce, raw, owner.bytes)
+        compressed = zstandard.ZstdCompressor(level=_COMPRESSION_LEVEL).compress(content)
+        return nonce + self._ciphers[self.key_id].encrypt(nonce, compressed, owner.bytes)
 
-    def open(self, sealed: bytes, owner: UUID) -> bytes:
-        """Returns the raw bytes; raises cryptography's InvalidTag when key, row or bytes do not fit."""
-        return self._cipher.decrypt(sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], owner.bytes)
+    def open(self, sealed: bytes, key_id: str, owner: UUID) -> OpenedRejection:
+        """Returns what was sealed; raises NotFound when its key is not configured or the bytes are not those of this row."""
+        if not key_id:
+            return OpenedRejection(self._open_unnamed(sealed, owner), {})
+        cipher = self._ciphers.get(key_id)
+        if cipher is None:
+            raise NotFound(f"the key {key_id} that sealed rejected event {owner} is not configured; name it in ELIS_SEAL_OLD_KEYS", key_id=key_id)
+        compressed = _decrypt(cipher, sealed, owner)
+        if compressed is None:
+            raise NotFound(f"the bytes of rejected event {owner} were changed and cannot be opened")
+        content = zstandard.ZstdDecompressor().decompress(compressed, max_output_size=MAX_OPENED_BYTES)
+        fields, _, raw = content.partition(b"\n")
+        return OpenedRejection(raw, orjson.loads(fields))
+
+    def _open_unnamed(self, sealed: bytes, owner: UUID) -> bytes:
+        """Opens what was sealed before keys had names: the bytes alone, not compressed."""
+        for cipher in self._ciphers.values():
+            raw = _decrypt(cipher, sealed, owner)
+            if raw is not None:
+                return raw
+        raise NotFound(f"no configured key opens rejected event {owner}; name the one that sealed it in ELIS_SEAL_OLD_KEYS")
 
 
-async def insert_rejections(connection: SqlConnection, rejections: Sequence[Rejection], sender: str, sealer: Sealer) -> None:
-    """Stores rejected records in the caller's transaction."""
-    ids = [uuid7() for _ in rejections]
-    await connection.execute(
-        """
-        INSERT INTO ingest.rejected_events (id, source, reason, detail, sender, raw)
-        SELECT id, source, reason, detail, $5, raw
-        FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $6::bytea[]) AS rejected (id, source, reason, detail, raw)
-        """,
-        ids,
-        [storable(rejection.source) for rejection in rejections],
-        [rejection.reason.value for rejection in rejections],
-        [storable(rejection.detail[:MAX_DETAIL]) for rejection in rejections],
-        storable(sender),
-        [sealer.seal(rejection.raw[:MAX_RAW_BYTES], owner) for owner, rejection in zip(ids, rejections, strict=True)],
-    )
+def _decrypt(cipher: AESGCM, sealed: bytes, owner: UUID) -> bytes | None:
+    try:
+        return cipher.decrypt(sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], owner.bytes)
+    except InvalidTag:
+        return None
 
 
 def storable(text: str) -> str:

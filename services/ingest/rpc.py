@@ -23,7 +23,7 @@ from services.ingest.blocks import decompress_lines, get_blocks, get_events, lis
 from services.ingest.endpoints import Arrival
 from services.ingest.formats import FORMATS
 from services.ingest.intake import Intake
-from services.ingest.models import RejectedEventRow, SourceRow
+from services.ingest.models import SourceRow
 from services.ingest.receivers.hec_events import SYSTEMS
 from services.ingest.tokens import Agent
 
@@ -160,25 +160,6 @@ class IngestServicer(rpc.IngestServiceServicer):
         return pb.ListSourcesResponse(
             sources=[to_proto(pb.Source, row, time_zone=row.zone or "UTC") for row in page],
             next_page_token=encode_token(page[-1].name) if len(rows) > size else "",
-        )
-
-    @requires("rejected:read")
-    @_reads_database
-    async def ListRejectedEvents(self, request: pb.ListRejectedEventsRequest, _: RpcContext) -> pb.ListRejectedEventsResponse:
-        """Rejected events, newest first."""
-        size = clamp_page_size(request.page_size)
-        query = select(RejectedEventRow).order_by(RejectedEventRow.number.desc()).limit(size + 1)
-        after = decode_token(request.page_token, int)
-        if after is not None:
-            query = query.where(RejectedEventRow.number < after[0])
-        if request.source:
-            query = query.where(RejectedEventRow.source == request.source)
-        async with unit_of_work(self._engine) as session:
-            rows = list(await session.scalars(query))
-        page = rows[:size]
-        return pb.ListRejectedEventsResponse(
-            events=[to_proto(pb.RejectedEvent, row, retryable=False, first_seen_at=row.rejected_at, last_seen_at=row.rejected_at, count=1) for row in page],
-            next_page_token=encode_token(page[-1].number) if len(rows) > size else "",
         )
 
 

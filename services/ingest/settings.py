@@ -50,6 +50,8 @@ class IngestSettings(Settings):
     """An event older than this keeps its time as an attribute and counts as of now."""
     retention_days: Annotated[int, Field(ge=1, le=MAX_RETENTION_DAYS)] = 30
     """Days that events are kept, counted from the later of their day and their arrival; a source may have its own number."""
+    rejected_bytes_per_day: Annotated[int, Field(ge=MEBIBYTE)] = 256 * MEBIBYTE
+    """Sealed bytes of rejected records that are kept per source and day; beyond it they are counted only."""
     rejected_retention_days: Annotated[int, Field(ge=1, le=MAX_RETENTION_DAYS)] = 30
     """Days that rejected records are kept."""
     future_tolerance: timedelta = timedelta(hours=24)

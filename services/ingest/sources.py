@@ -64,6 +64,8 @@ class SourceState:
     retention_days: int = 0
     """Days that its events are kept; 0: as many as the setting says."""
     configured_at: datetime | None = None
+    replays: int = 0
+    """Replays under way: the formats that they declare hold for their records only."""
     system_declared: bool = False
     """Whether the sender said what system it is; else the format may."""
     changed: bool = True
@@ -161,7 +163,9 @@ class SourceBook:
         What a team set stays. What a sender declares holds for its records and, unless a team says otherwise, for the source.
         """
         state = self._states[name]
-        if declared and "format" not in state.pinned:
+        if declared and ("format" in state.pinned or (state.replays and state.format)):
+            pass
+        elif declared:
             if state.detected_by != "declared" or state.format != declared:
                 state.format, state.detected_by, state.confidence, state.changed = declared, "declared", 1.0, True
         elif state.detected_by != "declared" and (not state.format or state.sampled < self.SAMPLE_LINES):

@@ -14,7 +14,18 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from elis.auth.v1 import auth_pb2, auth_pb2_grpc
 from elis.correlate.v1 import correlate_pb2, correlate_pb2_grpc
-from elis.ingest.v1 import formats_pb2, formats_pb2_grpc, ingest_pb2, ingest_pb2_grpc, masking_pb2, masking_pb2_grpc, sources_pb2, sources_pb2_grpc
+from elis.ingest.v1 import (
+    formats_pb2,
+    formats_pb2_grpc,
+    ingest_pb2,
+    ingest_pb2_grpc,
+    masking_pb2,
+    masking_pb2_grpc,
+    rejections_pb2,
+    rejections_pb2_grpc,
+    sources_pb2,
+    sources_pb2_grpc,
+)
 from elis.search.v1 import search_pb2, search_pb2_grpc
 from kit.auth import principal, public, requires
 from kit.errors import NotFound, Unauthenticated
@@ -123,7 +134,6 @@ SCOPES: dict[str, dict[str, str | None]] = {
         "GetEvents": "events:read",
         "RecentEvents": "events:read",
         "ListSources": "sources:read",
-        "ListRejectedEvents": "rejected:read",
     },
     "search": dict.fromkeys(("SearchEvents", "GetEvent", "Histogram", "Facets", "Patterns"), "events:read"),
     "correlate": {
@@ -145,6 +155,17 @@ _SERVICES = {
 _MORE: dict[str, list[tuple[Any, Any, dict[str, str | None]]]] = {
     "ingest": [
         (formats_pb2.DESCRIPTOR.services_by_name["FormatService"], formats_pb2_grpc.add_FormatServiceServicer_to_server, {"TestFormat": "sources:read"}),
+        (
+            rejections_pb2.DESCRIPTOR.services_by_name["RejectionService"],
+            rejections_pb2_grpc.add_RejectionServiceServicer_to_server,
+            {
+                "ListRejectedEvents": "rejected:read",
+                "GetRejectedTotals": "rejected:read",
+                "ListRejectedRecords": "rejected:read",
+                "RevealRejected": "events:reveal",
+                "ReplayRejected": "rejected:replay",
+            },
+        ),
         (sources_pb2.DESCRIPTOR.services_by_name["SourceService"], sources_pb2_grpc.add_SourceServiceServicer_to_server, {"UpdateSource": "sources:write"}),
         (
             masking_pb2.DESCRIPTOR.services_by_name["MaskingService"],

@@ -26,6 +26,8 @@ ALL_SCOPES = [
     "sources:read",
     "sources:write",
     "rejected:read",
+    "events:reveal",
+    "rejected:replay",
     "statistics:read",
     "incidents:read",
     "incidents:write",

@@ -137,10 +137,6 @@ class IngestPeer(rpc.IngestServiceServicer):
     async def ListSources(self, request: pb.ListSourcesRequest, context: RpcContext) -> pb.ListSourcesResponse:
         raise NotImplementedError
 
-    @requires("rejected:read")
-    async def ListRejectedEvents(self, request: pb.ListRejectedEventsRequest, context: RpcContext) -> pb.ListRejectedEventsResponse:
-        raise NotImplementedError
-
     def _check(self) -> None:
         if self._log.down:
             raise Unavailable("ingest is away")

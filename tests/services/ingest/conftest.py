@@ -26,6 +26,7 @@ from services.ingest.endpoints import Arrival
 from services.ingest.intake import Intake
 from services.ingest.masking import BUILT_IN_RULES, Masker
 from services.ingest.pipeline import Pipeline
+from services.ingest.rejection_store import RejectionStore
 from services.ingest.rejections import Sealer
 from services.ingest.settings import IngestSettings
 from services.ingest.sources import SourceBook
@@ -69,7 +70,8 @@ async def intake(settings: IngestSettings, pool: asyncpg.Pool[Any]) -> AsyncIter
     sources = SourceBook(pool)
     masker = Masker(settings.masking_key.get_secret_value().encode(), BUILT_IN_RULES)
     worker = Worker()
-    committer = Committer(settings, pool, sources, Pipeline(settings, sources, masker), Sealer(bytes(32)), NullRedisAnnouncer(), worker)
+    rejections = RejectionStore(Sealer([bytes(32)]), masker.mask_text, bytes_per_day=settings.rejected_bytes_per_day)
+    committer = Committer(settings, pool, sources, Pipeline(settings, sources, masker), rejections, NullRedisAnnouncer(), worker)
     task = asyncio.create_task(committer.run())
     yield Intake(settings, sources, committer, worker)
     await cancel_tasks([task])

@@ -97,10 +97,6 @@ class IngestPeer(rpc.IngestServiceServicer):
     async def ListSources(self, request: pb.ListSourcesRequest, context: RpcContext) -> pb.ListSourcesResponse:
         raise NotImplementedError
 
-    @requires("rejected:read")
-    async def ListRejectedEvents(self, request: pb.ListRejectedEventsRequest, context: RpcContext) -> pb.ListRejectedEventsResponse:
-        raise NotImplementedError
-
 
 @asynccontextmanager
 async def run_ingest(log: Log, issuer: Issuer) -> AsyncIterator[str]:

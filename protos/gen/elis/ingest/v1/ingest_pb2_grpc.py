@@ -65,11 +65,6 @@ class IngestServiceStub:
                 request_serializer=elis_dot_ingest_dot_v1_dot_ingest__pb2.ListSourcesRequest.SerializeToString,
                 response_deserializer=elis_dot_ingest_dot_v1_dot_ingest__pb2.ListSourcesResponse.FromString,
                 _registered_method=True)
-        self.ListRejectedEvents = channel.unary_unary(
-                '/elis.ingest.v1.IngestService/ListRejectedEvents',
-                request_serializer=elis_dot_ingest_dot_v1_dot_ingest__pb2.ListRejectedEventsRequest.SerializeToString,
-                response_deserializer=elis_dot_ingest_dot_v1_dot_ingest__pb2.ListRejectedEventsResponse.FromString,
-                _registered_method=True)
 
 
 class IngestServiceServicer:
@@ -118,13 +113,6 @@ class IngestServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
-    def ListRejectedEvents(self, request, context):
-        """Rejected events, newest first.
-        """
-        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
-        context.set_details('Method not implemented!')
-        raise NotImplementedError('Method not implemented!')
-
 
 def add_IngestServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -157,11 +145,6 @@ def add_IngestServiceServicer_to_server(servicer, server):
                     servicer.ListSources,
                     request_deserializer=elis_dot_ingest_dot_v1_dot_ingest__pb2.ListSourcesRequest.FromString,
                     response_serializer=elis_dot_ingest_dot_v1_dot_ingest__pb2.ListSourcesResponse.SerializeToString,
-            ),
-            'ListRejectedEvents': grpc.unary_unary_rpc_method_handler(
-                    servicer.ListRejectedEvents,
-                    request_deserializer=elis_dot_ingest_dot_v1_dot_ingest__pb2.ListRejectedEventsRequest.FromString,
-                    response_serializer=elis_dot_ingest_dot_v1_dot_ingest__pb2.ListRejectedEventsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -327,33 +310,6 @@ class IngestService:
             '/elis.ingest.v1.IngestService/ListSources',
             elis_dot_ingest_dot_v1_dot_ingest__pb2.ListSourcesRequest.SerializeToString,
             elis_dot_ingest_dot_v1_dot_ingest__pb2.ListSourcesResponse.FromString,
-            options,
-            channel_credentials,
-            insecure,
-            call_credentials,
-            compression,
-            wait_for_ready,
-            timeout,
-            metadata,
-            _registered_method=True)
-
-    @staticmethod
-    def ListRejectedEvents(request,
-            target,
-            options=(),
-            channel_credentials=None,
-            call_credentials=None,
-            insecure=False,
-            compression=None,
-            wait_for_ready=None,
-            timeout=None,
-            metadata=None):
-        return grpc.experimental.unary_unary(
-            request,
-            target,
-            '/elis.ingest.v1.IngestService/ListRejectedEvents',
-            elis_dot_ingest_dot_v1_dot_ingest__pb2.ListRejectedEventsRequest.SerializeToString,
-            elis_dot_ingest_dot_v1_dot_ingest__pb2.ListRejectedEventsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -45,8 +45,6 @@ class IngestServiceStub:
     """The newest events by scanning the newest blocks: works without search."""
     ListSources: _grpc.UnaryUnaryMultiCallable[_ingest_pb2.ListSourcesRequest, _ingest_pb2.ListSourcesResponse]
     """Sources in order of name."""
-    ListRejectedEvents: _grpc.UnaryUnaryMultiCallable[_ingest_pb2.ListRejectedEventsRequest, _ingest_pb2.ListRejectedEventsResponse]
-    """Rejected events, newest first."""
 
 @_typing.type_check_only
 class IngestServiceAsyncStub(IngestServiceStub):
@@ -65,8 +63,6 @@ class IngestServiceAsyncStub(IngestServiceStub):
     """The newest events by scanning the newest blocks: works without search."""
     ListSources: _aio.UnaryUnaryMultiCallable[_ingest_pb2.ListSourcesRequest, _ingest_pb2.ListSourcesResponse]  # type: ignore[assignment]
     """Sources in order of name."""
-    ListRejectedEvents: _aio.UnaryUnaryMultiCallable[_ingest_pb2.ListRejectedEventsRequest, _ingest_pb2.ListRejectedEventsResponse]  # type: ignore[assignment]
-    """Rejected events, newest first."""
 
 class IngestServiceServicer(metaclass=_abc_1.ABCMeta):
     """Takes events in and hands blocks out."""
@@ -118,13 +114,5 @@ class IngestServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_ingest_pb2.ListSourcesResponse, _abc.Awaitable[_ingest_pb2.ListSourcesResponse]]:
         """Sources in order of name."""
-
-    @_abc_1.abstractmethod
-    def ListRejectedEvents(
-        self,
-        request: _ingest_pb2.ListRejectedEventsRequest,
-        context: _ServicerContext,
-    ) -> _typing.Union[_ingest_pb2.ListRejectedEventsResponse, _abc.Awaitable[_ingest_pb2.ListRejectedEventsResponse]]:
-        """Rejected events, newest first."""
 
 def add_IngestServiceServicer_to_server(servicer: IngestServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
