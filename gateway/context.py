@@ -18,6 +18,7 @@ from kit.errors import ElisError, Unauthenticated
 if TYPE_CHECKING:
     from elis.auth.v1.auth_pb2_grpc import AuthServiceAsyncStub
     from elis.correlate.v1.correlate_pb2_grpc import CorrelateServiceAsyncStub
+    from elis.ingest.v1.dependencies_pb2_grpc import DependencyServiceAsyncStub
     from elis.ingest.v1.formats_pb2_grpc import FormatServiceAsyncStub
     from elis.ingest.v1.ingest_pb2_grpc import IngestServiceAsyncStub
     from elis.ingest.v1.masking_pb2_grpc import MaskingServiceAsyncStub
@@ -39,6 +40,7 @@ class Services:
     ingest: IngestServiceAsyncStub
     formats: FormatServiceAsyncStub
     rejections: RejectionServiceAsyncStub
+    dependencies: DependencyServiceAsyncStub
     sources: SourceServiceAsyncStub
     masking: MaskingServiceAsyncStub
     search: SearchServiceAsyncStub

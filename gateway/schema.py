@@ -20,9 +20,9 @@ from strawberry.types import ExecutionContext
 
 from elis.auth.v1 import auth_pb2
 from elis.correlate.v1 import correlate_pb2
-from elis.ingest.v1 import formats_pb2, ingest_pb2, masking_pb2, rejections_pb2
+from elis.ingest.v1 import dependencies_pb2, formats_pb2, ingest_pb2, masking_pb2, rejections_pb2
 from elis.search.v1 import search_pb2
-from gateway import auth, correlate, events, formats, ingest, masking, rejections, search, sources
+from gateway import auth, correlate, dependencies, events, formats, ingest, masking, rejections, search, sources
 from gateway.admission import Admit
 from gateway.context import Info
 from gateway.errors import PresentErrors, record
@@ -50,6 +50,7 @@ TWINS: dict[type, type[Message]] = {
     correlate.StatisticsPoint: correlate_pb2.StatisticsPoint,
     correlate.Template: correlate_pb2.Template,
     correlate.TimelineEntry: correlate_pb2.TimelineEntry,
+    dependencies.ServiceDependency: dependencies_pb2.ServiceDependency,
     events.LogEvent: search_pb2.Event,
     formats.FormatCandidate: formats_pb2.FormatCandidate,
     formats.FormatTest: formats_pb2.TestFormatResponse,
@@ -122,6 +123,7 @@ def create_schema() -> Schema:
             search.SearchQuery,
             correlate.CorrelateQuery,
             ingest.IngestQuery,
+            dependencies.DependencyQuery,
             rejections.RejectionQuery,
             formats.FormatQuery,
             masking.MaskingQuery,

@@ -10,6 +10,8 @@ from starlette.applications import Starlette
 
 from elis.auth.v1 import auth_pb2_grpc
 from elis.ingest.v1 import (
+    dependencies_pb2,
+    dependencies_pb2_grpc,
     formats_pb2,
     formats_pb2_grpc,
     ingest_pb2,
@@ -27,6 +29,8 @@ from kit.identity import connect_as_self, open_identity
 from kit.server import Application, HttpListener, Servicer
 from services.ingest.announcer import Announcer
 from services.ingest.committer import Committer
+from services.ingest.dependencies import Dependencies
+from services.ingest.dependencies_rpc import DependencyServicer
 from services.ingest.formats_rpc import FormatServicer
 from services.ingest.intake import Intake
 from services.ingest.masking.assembly import assemble_masking
@@ -37,7 +41,7 @@ from services.ingest.receivers.elastic_bulk import ElasticBulkReceiver
 from services.ingest.receivers.elastic_handshake import ElasticHandshake
 from services.ingest.receivers.hec import HecReceiver
 from services.ingest.receivers.hec_acks import AckLedger
-from services.ingest.receivers.otlp_grpc import OtlpLogsServicer, create_otlp_server
+from services.ingest.receivers.otlp_grpc import OtlpGrpcReceiver, create_otlp_server
 from services.ingest.receivers.otlp_http import OtlpHttpReceiver
 from services.ingest.rejection_store import RejectionStore
 from services.ingest.rejections import Sealer
@@ -75,17 +79,18 @@ async def build(settings: IngestSettings) -> AsyncIterator[Application]:
         committer = Committer(settings, pool, sources, Pipeline(settings, sources, masking.masker), rejections, announcer, worker)
         intake = Intake(settings, sources, committer, worker)
         retention = Retention(pool, committer.partitions, retention_days=settings.retention_days, rejected_days=settings.rejected_retention_days)
+        dependencies = Dependencies(pool, redis, keep_days=settings.dependency_days, registry=registry)
         tokens = TokenBook(auth_pb2_grpc.AuthServiceStub(auth_channel))
 
         routes = [
             *HecReceiver(settings, intake, tokens, AckLedger(redis)).routes(),
-            *OtlpHttpReceiver(settings, intake, tokens).routes(),
+            *OtlpHttpReceiver(settings, intake, tokens, dependencies).routes(),
             *ElasticBulkReceiver(settings, intake, tokens).routes(),
             *ElasticHandshake(settings, intake, tokens).routes(),
             metrics_route(registry),
         ]
         web = Starlette(routes=routes)
-        otlp = create_otlp_server(settings, OtlpLogsServicer(intake, tokens))
+        otlp = create_otlp_server(settings, OtlpGrpcReceiver(intake, tokens, dependencies))
         otlp.add_insecure_port(f"{settings.bind_host}:{settings.port('ingest', 'otlp_grpc')}")
 
         async def ping() -> None:
@@ -118,10 +123,15 @@ async def build(settings: IngestSettings) -> AsyncIterator[Application]:
                     masking_pb2_grpc.add_MaskingServiceServicer_to_server,
                     MaskingServicer(pool, masking.book, masking.masker, masking.vault),
                 ),
+                Servicer(
+                    dependencies_pb2.DESCRIPTOR.services_by_name["DependencyService"],
+                    dependencies_pb2_grpc.add_DependencyServiceServicer_to_server,
+                    DependencyServicer(pool),
+                ),
             ],
             verifier=identity.verifier,
             http=[HttpListener("hec", web), HttpListener("otlp_http", web)],
             extra_servers=[otlp],
-            background=[committer.run, announcer.run, Upkeep(pool, sources, retention).run, masking.upkeep.run],
+            background=[committer.run, announcer.run, Upkeep(pool, sources, retention).run, masking.upkeep.run, dependencies.run],
             ready=[ping],
         )

@@ -57,6 +57,8 @@ class IngestSettings(Settings):
     future_tolerance: timedelta = timedelta(hours=24)
     """An event further in the future than this keeps its time as an attribute and counts as of now."""
 
+    dependency_days: Annotated[int, Field(ge=1, le=MAX_RETENTION_DAYS)] = 30
+    """Days that dependencies of services, learned from traces, are kept."""
     hec_strict: bool = False
     """Whether Splunk envelopes with members that Splunk does not know are refused, as splunkd does."""
     hec_query_token: bool = False

@@ -15,6 +15,8 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from elis.auth.v1 import auth_pb2, auth_pb2_grpc
 from elis.correlate.v1 import correlate_pb2, correlate_pb2_grpc
 from elis.ingest.v1 import (
+    dependencies_pb2,
+    dependencies_pb2_grpc,
     formats_pb2,
     formats_pb2_grpc,
     ingest_pb2,
@@ -165,6 +167,11 @@ _MORE: dict[str, list[tuple[Any, Any, dict[str, str | None]]]] = {
                 "RevealRejected": "events:reveal",
                 "ReplayRejected": "rejected:replay",
             },
+        ),
+        (
+            dependencies_pb2.DESCRIPTOR.services_by_name["DependencyService"],
+            dependencies_pb2_grpc.add_DependencyServiceServicer_to_server,
+            {"ListServiceDependencies": "statistics:read"},
         ),
         (sources_pb2.DESCRIPTOR.services_by_name["SourceService"], sources_pb2_grpc.add_SourceServiceServicer_to_server, {"UpdateSource": "sources:write"}),
         (

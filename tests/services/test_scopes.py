@@ -58,6 +58,7 @@ SCOPES: dict[str, dict[str, str]] = {
         "RevealRejected": "events:reveal",
         "ReplayRejected": "rejected:replay",
         "UpdateSource": "sources:write",
+        "ListServiceDependencies": "statistics:read",
         "TestFormat": "sources:read",
         "ListMaskingRules": "sources:read",
         "PutMaskingRule": "rules:write",

@@ -6,9 +6,12 @@ from collections.abc import Iterable
 from typing import Any
 
 import orjson
+from google.protobuf.message import DecodeError
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest, ExportLogsServiceResponse
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, InstrumentationScope, KeyValue
 
+from kit.errors import InvalidArgument
 from services.ingest.batch import Batch
 from services.ingest.groups import Outcome
 from services.ingest.tokens import Agent
@@ -16,6 +19,22 @@ from services.ingest.tokens import Agent
 DEFAULT_SYSTEM = "application"
 MAX_DEPTH = 32
 _LARGEST_TIME = 2**63 - 1
+
+
+def read_logs(body: bytes) -> ExportLogsServiceRequest:
+    """Returns a request for logs from protobuf; raises InvalidArgument when it is none."""
+    try:
+        return ExportLogsServiceRequest.FromString(body)
+    except DecodeError:
+        raise InvalidArgument("the body is not an ExportLogsServiceRequest") from None
+
+
+def read_spans(body: bytes) -> ExportTraceServiceRequest:
+    """Returns a request for spans from protobuf; raises InvalidArgument when it is none."""
+    try:
+        return ExportTraceServiceRequest.FromString(body)
+    except DecodeError:
+        raise InvalidArgument("the body is not an ExportTraceServiceRequest") from None
 
 
 def batch_of(request: ExportLogsServiceRequest, agent: Agent) -> tuple[Batch, list[str]]:

@@ -1,66 +1,93 @@
-"""OTLP/gRPC logs: LogsService/Export on its own port, with an agent's token instead of a user's."""
+"""OTLP/gRPC: LogsService and TraceService on a port of their own, with an agent's token instead of a user's."""
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
 import grpc
-from opentelemetry.proto.collector.logs.v1 import logs_service_pb2_grpc as rpc
-from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest, ExportLogsServiceResponse
+import structlog
+from google.protobuf.message import Message
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
 
-from kit.errors import Unavailable
-from kit.interceptors import abort
+from kit.errors import DeadlineExceeded, ElisError, Internal, Unavailable
+from kit.interceptors import STATUS_DETAILS_KEY
+from services.ingest.dependencies import Dependencies
 from services.ingest.endpoints import Arrival
 from services.ingest.intake import Intake
+from services.ingest.receivers.bodies import MAX_USER_AGENT
 from services.ingest.receivers.credentials import authenticate
-from services.ingest.receivers.otlp import DEFAULT_SYSTEM, answer, batch_of
+from services.ingest.receivers.otlp import DEFAULT_SYSTEM, answer, batch_of, read_logs, read_spans
+from services.ingest.receivers.otlp_replies import describe, grpc_code
 from services.ingest.settings import IngestSettings
+from services.ingest.spans import collect_spans
 from services.ingest.tokens import TokenBook
 
 if TYPE_CHECKING:
     from kit.interceptors import RpcContext
 
+log = structlog.get_logger()
+
 PROTOCOL = "otlp_grpc"
-EXPORT_PATH = "/opentelemetry.proto.collector.logs.v1.LogsService/Export"
+LOGS_SERVICE = "opentelemetry.proto.collector.logs.v1.LogsService"
+TRACE_SERVICE = "opentelemetry.proto.collector.trace.v1.TraceService"
 MAX_CONCURRENT_EXPORTS = 256
+Export = Callable[[bytes, Arrival], Awaitable[Message]]
 
 
-class OtlpLogsServicer(rpc.LogsServiceServicer):
-    """Takes export requests; the reply follows the commit."""
+class OtlpGrpcReceiver:
+    """Takes export requests as bytes, so that what is no message gets a reply that is final."""
 
-    def __init__(self, intake: Intake, tokens: TokenBook) -> None:
+    def __init__(self, intake: Intake, tokens: TokenBook, dependencies: Dependencies) -> None:
         self._intake = intake
         self._tokens = tokens
+        self._dependencies = dependencies
         self._in_flight = 0
 
-    async def Export(self, request: ExportLogsServiceRequest, context: RpcContext) -> ExportLogsServiceResponse:
-        """Stores the records of a request."""
+    async def export_logs(self, request: bytes, context: RpcContext) -> Message:
+        """Stores the records of a request; the reply follows the commit."""
+        return await self._export(request, context, self._store_logs)
+
+    async def export_traces(self, request: bytes, context: RpcContext) -> Message:
+        """Learns from the spans of a request who calls whom; the spans are not kept."""
+        return await self._export(request, context, self._learn_spans)
+
+    async def _export(self, request: bytes, context: RpcContext, export: Export) -> Message:
         self._in_flight += 1
         try:
             if self._in_flight > MAX_CONCURRENT_EXPORTS:
                 raise Unavailable("too many exports at once; try again", retry_after=1.0)
-            return await self._export(request, context)
+            metadata = {key: value for key, value in context.invocation_metadata() or () if isinstance(value, str)}
+            agent = await authenticate(metadata.get("authorization"), self._tokens)
+            arrival = Arrival(PROTOCOL, agent, address_of(context.peer()), metadata.get("user-agent", "")[:MAX_USER_AGENT])
+            with self._intake.admit(arrival, len(request)):
+                return await export(request, arrival)
         except Exception as error:
-            await abort(context, error, EXPORT_PATH)
+            await _abort(context, error)
             raise
         finally:
             self._in_flight -= 1
 
-    async def _export(self, request: ExportLogsServiceRequest, context: RpcContext) -> ExportLogsServiceResponse:
-        metadata = {key: value for key, value in context.invocation_metadata() or () if isinstance(value, str)}
-        agent = await authenticate(metadata.get("authorization"), self._tokens)
-        size = request.ByteSize()
-        arrival = Arrival(PROTOCOL, agent, address_of(context.peer()), metadata.get("user-agent", "")[:200])
-        with self._intake.admit(arrival, size):
-            batch, environments = await self._intake.decode(size, lambda: batch_of(request, agent))
-            outcome = await self._intake.take(
-                batch,
-                arrival,
-                default_system=DEFAULT_SYSTEM,
-                environments=environments,
-            )
-        return answer(outcome)
+    async def _store_logs(self, body: bytes, arrival: Arrival) -> Message:
+        batch, environments = await self._intake.decode(len(body), lambda: batch_of(read_logs(body), arrival.agent))
+        return answer(await self._intake.take(batch, arrival, default_system=DEFAULT_SYSTEM, environments=environments))
+
+    async def _learn_spans(self, body: bytes, arrival: Arrival) -> Message:
+        spans = await self._intake.decode(len(body), lambda: collect_spans(read_spans(body), arrival.agent))
+        await self._dependencies.learn(body, spans)
+        return ExportTraceServiceResponse()
+
+
+async def _abort(context: RpcContext, error: Exception) -> None:
+    """Ends a call with the status that exporters understand; what is not an error of ours is logged and told as nothing."""
+    if isinstance(error, TimeoutError | asyncio.TimeoutError):
+        error = DeadlineExceeded("the time for the call ran out")
+    elif not isinstance(error, ElisError):
+        log.error("export failed", exc_info=error)
+        error = Internal("internal error")
+    await context.abort(grpc_code(error), error.message, ((STATUS_DETAILS_KEY, describe(error).SerializeToString()),))
 
 
 def address_of(peer: str) -> str:
@@ -69,8 +96,11 @@ def address_of(peer: str) -> str:
     return unquote(rest.rpartition(":")[0]).strip("[]") if kind in ("ipv4", "ipv6") else peer[:200]
 
 
-def create_otlp_server(settings: IngestSettings, servicer: OtlpLogsServicer) -> grpc.aio.Server:
-    """Returns the server of the OTLP/gRPC port."""
+def create_otlp_server(settings: IngestSettings, receiver: OtlpGrpcReceiver) -> grpc.aio.Server:
+    """Returns the server of the OTLP/gRPC port. It takes compressed messages and compresses for callers that ask for it."""
     server = grpc.aio.server(options=[("grpc.max_receive_message_length", settings.max_body_bytes), ("grpc.so_reuseport", 0)])
-    rpc.add_LogsServiceServicer_to_server(servicer, server)
+    for service, method in ((LOGS_SERVICE, receiver.export_logs), (TRACE_SERVICE, receiver.export_traces)):
+        # Without a deserializer the method gets the bytes.
+        handler: grpc.RpcMethodHandler[bytes, Message] = grpc.unary_unary_rpc_method_handler(method, None, lambda message: message.SerializeToString())
+        server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, {"Export": handler}),))
     return server

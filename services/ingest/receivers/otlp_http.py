@@ -1,78 +1,87 @@
-"""OTLP/HTTP logs: POST /v1/logs, protobuf. Source: OTLP specification (reference wire-formats §2)."""
+"""OTLP/HTTP: POST /v1/logs and /v1/traces, protobuf or JSON. Source: OTLP specification (reference wire-formats §2)."""
 
 from __future__ import annotations
 
-from google.protobuf.message import DecodeError
-from google.rpc.status_pb2 import Status
-from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
+from collections.abc import Awaitable, Callable
+
+from google.protobuf.message import Message
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from kit.errors import ElisError, InvalidArgument, PermissionDenied, Unauthenticated, Unavailable
-from services.ingest.batch import Batch
+from kit.errors import ElisError, NotFound
+from services.ingest.dependencies import Dependencies
+from services.ingest.endpoints import Arrival
 from services.ingest.intake import Intake
-from services.ingest.receivers.bodies import BodyTooLarge, UnsupportedEncoding, admitted_size, arrival_of, read_body
+from services.ingest.receivers.bodies import UnsupportedEncoding, admitted_size, arrival_of, read_body
 from services.ingest.receivers.credentials import authenticate
-from services.ingest.receivers.otlp import DEFAULT_SYSTEM, answer, batch_of
+from services.ingest.receivers.otlp import DEFAULT_SYSTEM, answer, batch_of, read_logs, read_spans
+from services.ingest.receivers.otlp_json import parse_logs, parse_spans
+from services.ingest.receivers.otlp_replies import JSON, PROTOBUF, refuse, succeed
 from services.ingest.settings import IngestSettings
-from services.ingest.tokens import Agent, TokenBook
+from services.ingest.spans import collect_spans
+from services.ingest.tokens import TokenBook
 
 PROTOCOL = "otlp_http"
-PROTOBUF = "application/x-protobuf"
-_STATUS: tuple[tuple[type[ElisError], int], ...] = (
-    (BodyTooLarge, 413),
-    (UnsupportedEncoding, 415),
-    (InvalidArgument, 400),
-    (Unauthenticated, 401),
-    (PermissionDenied, 403),
-    (Unavailable, 503),  # the only one here that an exporter retries
-)
+Export = Callable[[bytes, str, Arrival], Awaitable[Message]]
 
 
 class OtlpHttpReceiver:
-    """Serves /v1/logs."""
+    """Serves /v1/logs and /v1/traces, and says that metrics are not taken."""
 
-    def __init__(self, settings: IngestSettings, intake: Intake, tokens: TokenBook) -> None:
+    def __init__(self, settings: IngestSettings, intake: Intake, tokens: TokenBook, dependencies: Dependencies) -> None:
         self._limit = settings.max_body_bytes
         self._intake = intake
         self._tokens = tokens
+        self._dependencies = dependencies
 
     def routes(self) -> list[Route]:
         """Returns the routes of this receiver."""
-        return [Route("/v1/logs", self.export_logs, methods=["POST"])]
+        return [
+            Route("/v1/logs", self.export_logs, methods=["POST"]),
+            Route("/otlp/v1/logs", self.export_logs, methods=["POST"]),  # where Loki takes them
+            Route("/v1/traces", self.export_traces, methods=["POST"]),
+            Route("/v1/metrics", self.refuse_metrics, methods=["POST"]),
+        ]
 
     async def export_logs(self, request: Request) -> Response:
-        """Takes an export request; the reply follows the commit."""
+        """Stores the records of a request; the reply follows the commit."""
+        return await self._export(request, self._store_logs)
+
+    async def export_traces(self, request: Request) -> Response:
+        """Learns from the spans of a request who calls whom; the spans are not kept."""
+        return await self._export(request, self._learn_spans)
+
+    async def refuse_metrics(self, request: Request) -> Response:
+        """Answers 404, which exporters take as final."""
+        content_type = JSON if _content_type(request) == JSON else PROTOBUF
+        return refuse(NotFound("ELIS takes logs and traces, not metrics; send metrics elsewhere"), content_type)
+
+    async def _export(self, request: Request, export: Export) -> Response:
+        content_type = _content_type(request)
         try:
             agent = await authenticate(request.headers.get("authorization"), self._tokens)
-            content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-            if content_type != PROTOBUF:
-                raise UnsupportedEncoding(f"the content type {content_type[:60]!r} is not supported; use {PROTOBUF}")
+            if content_type not in (PROTOBUF, JSON):
+                raise UnsupportedEncoding(f"the content type {content_type[:60]!r} is not supported; use {PROTOBUF} or {JSON}")
             arrival = arrival_of(request, PROTOCOL, agent)
             with self._intake.admit(arrival, admitted_size(request, self._limit)):
-                body = await read_body(request, self._limit)
-                batch, environments = await self._intake.decode(len(body), lambda: _decode_export(body, agent))
-                outcome = await self._intake.take(
-                    batch,
-                    arrival,
-                    default_system=DEFAULT_SYSTEM,
-                    environments=environments,
-                )
+                reply = await export(await read_body(request, self._limit), content_type, arrival)
         except ElisError as error:
-            return _refuse(error)
-        return Response(answer(outcome).SerializeToString(), media_type=PROTOBUF)
+            return refuse(error, JSON if content_type == JSON else PROTOBUF)
+        return succeed(reply, content_type)
+
+    async def _store_logs(self, body: bytes, content_type: str, arrival: Arrival) -> Message:
+        parse = parse_logs if content_type == JSON else read_logs
+        batch, environments = await self._intake.decode(len(body), lambda: batch_of(parse(body), arrival.agent))
+        return answer(await self._intake.take(batch, arrival, default_system=DEFAULT_SYSTEM, environments=environments))
+
+    async def _learn_spans(self, body: bytes, content_type: str, arrival: Arrival) -> Message:
+        parse = parse_spans if content_type == JSON else read_spans
+        spans = await self._intake.decode(len(body), lambda: collect_spans(parse(body), arrival.agent))
+        await self._dependencies.learn(body, spans)
+        return ExportTraceServiceResponse()
 
 
-def _decode_export(body: bytes, agent: Agent) -> tuple[Batch, list[str]]:
-    try:
-        export = ExportLogsServiceRequest.FromString(body)
-    except DecodeError:
-        raise InvalidArgument("the body is not an ExportLogsServiceRequest") from None
-    return batch_of(export, agent)
-
-
-def _refuse(error: ElisError) -> Response:
-    status = next((status for kind, status in _STATUS if isinstance(error, kind)), 500)
-    body = Status(code=error.status.value[0], message=error.message).SerializeToString()
-    return Response(body, status, {"Retry-After": "1"} if status == 503 else None, PROTOBUF)
+def _content_type(request: Request) -> str:
+    return request.headers.get("content-type", "").partition(";")[0].strip().lower()

@@ -1,0 +1,228 @@
+"""OTLP in JSON: export requests as text to the same messages that protobuf gives.
+
+Source: OTLP specification, "JSON Protobuf Encoding" (reference wire-formats §2): keys in lowerCamelCase, ids of traces and
+spans in hexadecimal, enums as integers, 64-bit integers as numbers or text, bytes in base64, unknown keys ignored.
+"""
+
+from __future__ import annotations
+
+import binascii
+from base64 import b64decode
+from typing import cast
+
+import msgspec
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.proto.common.v1.common_pb2 import AnyValue, InstrumentationScope, KeyValue
+from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord, SeverityNumber
+from opentelemetry.proto.resource.v1.resource_pb2 import Resource
+from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
+
+from kit.errors import InvalidArgument
+from services.ingest.receivers.otlp import MAX_DEPTH
+
+_Number = int | float | str | None
+
+
+class _Camel(msgspec.Struct, rename="camel", gc=False):
+    """Keys as the encoding spells them; null is the same as absent."""
+
+
+class _Value(_Camel):
+    string_value: str | None = None
+    bool_value: bool | None = None
+    int_value: _Number = None
+    double_value: _Number = None
+    array_value: _Array | None = None
+    kvlist_value: _Pairs | None = None
+    bytes_value: str | None = None
+
+
+class _Array(_Camel):
+    values: list[_Value | None] | None = None
+
+
+class _Pair(_Camel):
+    key: str | None = None
+    value: _Value | None = None
+
+
+class _Pairs(_Camel):
+    values: list[_Pair] | None = None
+
+
+class _Resource(_Camel):
+    attributes: list[_Pair] | None = None
+
+
+class _Scope(_Camel):
+    name: str | None = None
+    version: str | None = None
+    attributes: list[_Pair] | None = None
+
+
+class _Record(_Camel):
+    time_unix_nano: _Number = None
+    observed_time_unix_nano: _Number = None
+    severity_number: int | None = None
+    severity_text: str | None = None
+    body: _Value | None = None
+    attributes: list[_Pair] | None = None
+    trace_id: str | None = None
+    span_id: str | None = None
+    event_name: str | None = None
+
+
+class _ScopeLogs(_Camel):
+    scope: _Scope | None = None
+    log_records: list[_Record] | None = None
+
+
+class _ResourceLogs(_Camel):
+    resource: _Resource | None = None
+    scope_logs: list[_ScopeLogs] | None = None
+
+
+class _Logs(_Camel):
+    resource_logs: list[_ResourceLogs] | None = None
+
+
+class _Status(_Camel):
+    code: int | None = None
+
+
+class _Span(_Camel):
+    trace_id: str | None = None
+    span_id: str | None = None
+    parent_span_id: str | None = None
+    flags: _Number = None
+    kind: int | None = None
+    start_time_unix_nano: _Number = None
+    end_time_unix_nano: _Number = None
+    attributes: list[_Pair] | None = None
+    status: _Status | None = None
+
+
+class _ScopeSpans(_Camel):
+    spans: list[_Span] | None = None
+
+
+class _ResourceSpans(_Camel):
+    resource: _Resource | None = None
+    scope_spans: list[_ScopeSpans] | None = None
+
+
+class _Spans(_Camel):
+    resource_spans: list[_ResourceSpans] | None = None
+
+
+_decode_logs = msgspec.json.Decoder(_Logs).decode
+_decode_spans = msgspec.json.Decoder(_Spans).decode
+
+
+def parse_logs(body: bytes) -> ExportLogsServiceRequest:
+    """Returns a request for logs; raises InvalidArgument saying where it is wrong."""
+    request = ExportLogsServiceRequest()
+    try:
+        for given in _decode_logs(body).resource_logs or ():
+            resource_logs = request.resource_logs.add(resource=_resource(given.resource))
+            for scope_logs in given.scope_logs or ():
+                resource_logs.scope_logs.add(scope=_scope(scope_logs.scope), log_records=[_record(record) for record in scope_logs.log_records or ()])
+    except (msgspec.MsgspecError, ValueError, OverflowError, RecursionError) as error:
+        raise InvalidArgument(f"the body is not an ExportLogsServiceRequest in JSON: {_reason(error)}") from None
+    return request
+
+
+def parse_spans(body: bytes) -> ExportTraceServiceRequest:
+    """Returns a request for spans, with what dependencies are learned from; raises InvalidArgument saying where it is wrong."""
+    request = ExportTraceServiceRequest()
+    try:
+        for given in _decode_spans(body).resource_spans or ():
+            resource_spans = request.resource_spans.add(resource=_resource(given.resource))
+            for scope_spans in given.scope_spans or ():
+                resource_spans.scope_spans.add(spans=[_span(span) for span in scope_spans.spans or ()])
+    except (msgspec.MsgspecError, ValueError, OverflowError, RecursionError) as error:
+        raise InvalidArgument(f"the body is not an ExportTraceServiceRequest in JSON: {_reason(error)}") from None
+    return request
+
+
+def _reason(error: Exception) -> str:
+    return "it is nested too deeply" if isinstance(error, RecursionError) else str(error)[:200]
+
+
+def _resource(given: _Resource | None) -> Resource:
+    return Resource(attributes=_pairs(given.attributes, 0) if given else ())
+
+
+def _scope(given: _Scope | None) -> InstrumentationScope:
+    if given is None:
+        return InstrumentationScope()
+    return InstrumentationScope(name=given.name or "", version=given.version or "", attributes=_pairs(given.attributes, 0))
+
+
+def _record(given: _Record) -> LogRecord:
+    return LogRecord(
+        time_unix_nano=_whole(given.time_unix_nano),
+        observed_time_unix_nano=_whole(given.observed_time_unix_nano),
+        severity_number=cast("SeverityNumber.ValueType", given.severity_number or 0),
+        severity_text=given.severity_text or "",
+        body=_value(given.body, 0),
+        attributes=_pairs(given.attributes, 0),
+        trace_id=_hexadecimal(given.trace_id),
+        span_id=_hexadecimal(given.span_id),
+        event_name=given.event_name or "",
+    )
+
+
+def _span(given: _Span) -> Span:
+    return Span(
+        trace_id=_hexadecimal(given.trace_id),
+        span_id=_hexadecimal(given.span_id),
+        parent_span_id=_hexadecimal(given.parent_span_id),
+        flags=_whole(given.flags),
+        kind=cast("Span.SpanKind.ValueType", given.kind or 0),
+        start_time_unix_nano=_whole(given.start_time_unix_nano),
+        end_time_unix_nano=_whole(given.end_time_unix_nano),
+        attributes=_pairs(given.attributes, 0),
+        status=Status(code=cast("Status.StatusCode.ValueType", (given.status.code or 0) if given.status else 0)),
+    )
+
+
+def _pairs(given: list[_Pair] | None, depth: int) -> list[KeyValue]:
+    return [KeyValue(key=pair.key or "", value=_value(pair.value, depth)) for pair in given or ()]
+
+
+def _value(given: _Value | None, depth: int) -> AnyValue | None:
+    if given is None or depth > MAX_DEPTH:
+        return None
+    if given.string_value is not None:
+        return AnyValue(string_value=given.string_value)
+    if given.int_value is not None:
+        return AnyValue(int_value=_whole(given.int_value))
+    if given.bool_value is not None:
+        return AnyValue(bool_value=given.bool_value)
+    if given.double_value is not None:
+        return AnyValue(double_value=float(given.double_value))
+    if given.array_value is not None:
+        value = AnyValue()
+        value.array_value.values.extend(_value(item, depth + 1) or AnyValue() for item in given.array_value.values or ())
+        return value
+    if given.kvlist_value is not None:
+        value = AnyValue()
+        value.kvlist_value.values.extend(_pairs(given.kvlist_value.values, depth + 1))
+        return value
+    if given.bytes_value is not None:
+        return AnyValue(bytes_value=b64decode(given.bytes_value))
+    return AnyValue()
+
+
+def _whole(given: _Number) -> int:
+    return int(given) if given else 0
+
+
+def _hexadecimal(given: str | None) -> bytes:
+    """Returns the bytes of an id; what is none of its length is no id, as with protobuf."""
+    try:
+        return binascii.unhexlify(given) if given else b""
+    except ValueError:
+        return b""
