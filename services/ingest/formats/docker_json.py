@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from datetime import UTC, tzinfo
-from typing import Any
+from typing import Any, Final
 
 import orjson
 
@@ -18,6 +18,8 @@ from services.ingest.formats.containers import Entry, InnerFormats, join_entries
 from services.ingest.formats.json_lines import decode_object
 from services.ingest.timestamps import parse_timestamp
 
+PIECE_CHARACTERS: Final = (4_096, 16_384)
+"""Least and most characters of a piece, which has 16 KiB of UTF-8."""
 _SERVICE_LABELS = ("app.kubernetes.io/name", "k8s-app", "app")
 
 
@@ -109,7 +111,7 @@ def _read_entry(line: str) -> Entry | str:
     text, time = fields["log"], fields.get("time")
     stamp = parse_timestamp(time, UTC) if isinstance(time, str) else 0
     # Agents strip the line feed, and then nothing tells a piece from a line.
-    whole = text.endswith("\n") or "kubernetes" in fields or len(text) < 1_024
+    whole = text.endswith("\n") or "kubernetes" in fields or not PIECE_CHARACTERS[0] <= len(text) <= PIECE_CHARACTERS[1]
     return Entry(str(fields["stream"]), stamp, text.rstrip("\r\n"), line, whole)
 
 

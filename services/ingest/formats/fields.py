@@ -99,8 +99,11 @@ _SEVERITY_ENUM: Final = {
 _Setter = Callable[[Batch, int, str, Any, tzinfo], bool]
 """Fills a column of a row from a field (its lower-case name and value); returns whether it took the value."""
 
+MAX_REMEMBERED: Final = 8_192
+"""Characters of a record whose choice of fields is remembered: the names in longer ones could fill the memory."""
+
 _TRACE = re.compile(r"(?:[0-9a-f]{2}-)?([0-9a-f]{32})(?:-([0-9a-f]{16})-[0-9a-f]{2})?")
-_DURATION = re.compile(r"[\d.]*(?:ns|us|ms|s|m)?", re.ASCII)
+_DURATION = re.compile(r"(?:[\d.]+(?:ns|us|ms|s|m)?)?", re.ASCII)
 _SPAN = re.compile(r"[0-9a-f]{16}")
 
 
@@ -112,9 +115,10 @@ def spread_fields(batch: Batch, row: int, fields: dict[str, Any], zone: tzinfo) 
     """
     flatten_record(fields)
     keys = tuple(fields)
-    parents = _find_parents(keys)
+    short = len(batch.body[row]) <= MAX_REMEMBERED
+    parents = _recall_parents(keys) if short else _find_parents(keys)
     nested = tuple((parent, tuple(fields[parent])) for parent in parents if type(fields[parent]) is dict) if parents else ()
-    for setter, name, key, inner in _choose_fields(keys, nested):
+    for setter, name, key, inner in _recall_fields(keys, nested) if short else _choose_fields(keys, nested):
         if not inner:
             if setter(batch, row, name, fields[key], zone):
                 del fields[key]
@@ -127,17 +131,18 @@ def spread_fields(batch: Batch, row: int, fields: dict[str, Any], zone: tzinfo) 
         batch.attributes[row] = {**fields, **present} if present else fields
 
 
-@lru_cache(maxsize=8_192)
 def _find_parents(keys: tuple[str, ...]) -> tuple[str, ...]:
     """Returns the keys whose value may be an object with columns in it."""
     return tuple(key for key in keys if key.lower() in _PARENTS)
 
 
-@lru_cache(maxsize=8_192)
+_recall_parents = lru_cache(maxsize=4_096)(_find_parents)
+
+
 def _choose_fields(keys: tuple[str, ...], nested: tuple[tuple[str, tuple[str, ...]], ...]) -> tuple[tuple[_Setter, str, str, str], ...]:
     """Returns which fields fill which columns: setter, lower-case name, key, key in the nested object (or "").
 
-    The records of a source have few sets of keys, so the choice is made once for each.
+    The records of a source have few sets of keys, so the choice is remembered.
     """
     inside = dict(nested)
     chosen: dict[str, tuple[int, str, str]] = {}
@@ -153,6 +158,9 @@ def _choose_fields(keys: tuple[str, ...], nested: tuple[tuple[str, tuple[str, ..
         for column, setter in _SETTERS.items()
         if column in chosen
     )
+
+
+_recall_fields = lru_cache(maxsize=4_096)(_choose_fields)
 
 
 def is_column(name: str) -> bool:

@@ -111,6 +111,8 @@ def line_rest() -> Rest:
 LEVEL_FIRST: Final = re.compile(rf"\[?(?P<level>{_LEVEL})\]?(?::(?P<component>[\w.]{{1,80}}):|[ \t]*[:|][ \t]*|[ \t]+-[ \t]+|(?<=\])[ \t]*)", re.ASCII)
 """A line without a stamp that opens with its level: `ERROR:root:message`, `[WARN] message`."""
 
+_LONGEST_TOKEN: Final = 256
+"""Characters of a token that is classified, and remembered."""
 _TOKEN = re.compile(r"\[[^\[\]]*\]|\([^()]*\)|[^\s|]+")
 _HOST = re.compile(r"(?=\S*[0-9])[A-Za-z][\w.]*-[\w.:-]+$", re.ASCII)
 _NAME = re.compile(r"[A-Za-z_$][\w.$/@#-]+$", re.ASCII)
@@ -167,7 +169,7 @@ def read_head(lead: str, mid: str) -> HeadFields:
             else:
                 rest.append(token)
             continue
-        kind, value = classify(token)
+        kind, value = classify(token) if len(token) <= _LONGEST_TOKEN else ("rest", token)
         if kind == "name":
             if component:
                 rest.append(component)

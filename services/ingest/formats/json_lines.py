@@ -75,13 +75,13 @@ def decode_object(text: str) -> dict[str, Any] | None:
     """Returns the JSON object that the text is, or None when it is none, or one that is nested too deeply."""
     if text[:1] != "{" and not text.lstrip().startswith("{"):
         return None
-    if text.count("{") + text.count("[") > MAX_DEPTH and _depth(text) > MAX_DEPTH:
-        return None
     try:
         value = orjson.loads(text)
     except (orjson.JSONDecodeError, UnicodeEncodeError):
         return None
-    return value if type(value) is dict else None
+    if type(value) is not dict or (text.count("{") + text.count("[") > MAX_DEPTH and _is_deep(value)):
+        return None
+    return value
 
 
 def _spread_inner(batch: Batch, row: int, zone: tzinfo) -> None:
@@ -96,13 +96,11 @@ def _spread_inner(batch: Batch, row: int, zone: tzinfo) -> None:
     spread_fields(batch, row, inner, zone)
 
 
-def _depth(text: str) -> int:
-    """Returns an upper bound of the nesting depth (brackets inside strings count too)."""
-    depth = deepest = 0
-    for character in text:
-        if character in "{[":
-            depth += 1
-            deepest = max(deepest, depth)
-        elif character in "}]":
-            depth -= 1
-    return deepest
+def _is_deep(value: dict[str, Any]) -> bool:
+    """Returns whether objects and lists are nested more than MAX_DEPTH deep. orjson itself takes no more than 1,024 levels."""
+    level: list[Any] = [value]
+    for _ in range(MAX_DEPTH):
+        level = [inner for item in level for inner in (item.values() if type(item) is dict else item) if type(inner) in (dict, list)]
+        if not level:
+            return False
+    return True

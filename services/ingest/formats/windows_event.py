@@ -28,8 +28,8 @@ EVENT_DATA: Final = "winlog.event_data"
 
 _OPENING = re.compile(r"<Event(?=[\s>])")
 _CLOSING: Final = "</Event>"
-_WRAPPER = re.compile(r"\s*(?:<\?xml[^<>]*\?>|</?Events(?:\s[^<>]*)?>)\s*")
-_XML_EVENT = re.compile(r"\s*(?:<\?xml[^<>]*\?>\s*)?<Event(?=[\s>])")
+_WRAPPER = re.compile(r"(?:\s*(?:<\?xml[^<>]*\?>|</?Events(?:\s[^<>]*)?>))+\s*")
+_XML_EVENT = re.compile(r"(?:\s*(?:<\?xml[^<>]*\?>|<Events(?:\s[^<>]*)?>))*\s*<Event(?=[\s>])")
 _SYSTEM_NAMES: Final = {
     "channel": "winlog.channel",
     "provider_name": "winlog.provider_name",
