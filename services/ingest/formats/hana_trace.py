@@ -5,19 +5,23 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from datetime import tzinfo
+from functools import lru_cache
 
 from services.ingest import severity
 from services.ingest.batch import Batch
 from services.ingest.formats.base import add_attributes, matching_share
 from services.ingest.formats.continuation import MAX_BYTES, MAX_LINES
+from services.ingest.formats.sap_instance import add_instance, path_of
 from services.ingest.timestamps import parse_iso
 
 # [thread]{connection}[transaction/update transaction] date time level component file(line) : text
 _HEAD = re.compile(
-    r"\[(?P<thread>\d+)\]\{(?P<connection>-?\d+)\}\[(?P<transaction>-?\d+)(?:/(?P<update>-?\d+))?\] (?P<stamp>\S+ \S+) (?P<level>[diwef]) "
-    r"(?P<component>\S+)\s+(?P<source>\S+?)\((?P<line>\d+)\) : ?(?P<message>.*)$",
+    r"\[(?P<thread>\d{1,18})\]\{(?P<connection>-?\d{1,18})\}\[(?P<transaction>-?\d{1,18})(?:/(?P<update>-?\d{1,18}))?\] (?P<stamp>\S+ \S+) "
+    r"(?P<level>[diwef]) (?P<component>\S+)\s+(?P<source>\S+?)\((?P<line>\d{1,9})\) : ?(?P<message>.*)$",
     re.ASCII | re.DOTALL,
 )
+# indexserver_<host>.<port>.<counter>.trc
+_FILE = re.compile(r"(?:^|[/\\])(?P<service>[a-z]+)_(?P<host>[\w.-]{1,255})\.(?P<port>\d{5})\.\d{3}\.trc$", re.ASCII)
 _START = re.compile(r"\[\d+\]\{-?\d+\}\[-?\d+(?:/-?\d+)?\] \d{4}-", re.ASCII)
 
 
@@ -82,6 +86,27 @@ class HanaTrace:
             for key, value in (("connection", match["connection"]), ("transaction", match["transaction"]), ("update_transaction", match["update"])):
                 if value is not None and value != "-1":
                     found[f"sap.hana.{key}"] = int(value)
+            path = path_of(batch, row)
+            if path.endswith(".trc"):
+                _add_process(batch, row, path, found)
             batch.body[row] = match["message"].strip() or batch.body[row]
             add_attributes(batch, row, found)
         return matched
+
+
+def _add_process(batch: Batch, row: int, path: str, found: dict[str, object]) -> None:
+    """Adds what the path of the trace says: host, service and port of the process, SID and instance."""
+    file = _read_name(path)
+    if file is not None:
+        service, host, port = file
+        found["sap.hana.service"], found["sap.hana.port"] = service, port
+        if not batch.host[row]:
+            batch.host[row] = host
+    add_instance(batch, row, found, path)
+
+
+@lru_cache(maxsize=4_096)
+def _read_name(path: str) -> tuple[str, str, int] | None:
+    """Returns service, host and port that the name of a trace file holds, or None."""
+    match = _FILE.search(path[-400:])
+    return (match["service"], match["host"], int(match["port"])) if match else None

@@ -25,7 +25,7 @@ _THREAD = r"\[Thr +(?P<thread>[0-9A-Fa-fx]{1,20})\] "
 _STAMP = re.compile(rf"(?:[A-Z*] {{1,2}}|\[Thr +[0-9A-Fa-fx]{{1,20}}\] )?(?P<stamp>{_CTIME.embedded})\s*$", re.ASCII)
 _EVENT = re.compile(
     rf"(?:{_THREAD}|(?P<component>[A-Z*]) {{1,2}})?\*{{3}}\s*(?P<kind>LOG|ERROR|WARNING)\s*(?P<id>\w{{3}})?\s*=> "
-    r"(?P<message>.*?)(?: \[(?P<source>\S+)\s+(?P<line>\d+)\])?$",
+    r"(?P<message>.*?)(?: \[(?P<source>\S+)\s+(?P<line>\d{1,9})\])?$",
     re.DOTALL,
 )
 _LINE = re.compile(rf"(?:{_THREAD}|(?P<component>[A-Z]) {{1,2}})(?P<message>\S.*)$", re.DOTALL)

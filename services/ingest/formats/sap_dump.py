@@ -60,7 +60,7 @@ _LEADERS: Final = {
 # A user's own date layout (DATFM 1 to 6) and clock: 03.05.2014 · 05/03/2014 · 05-03-2014 · 2014.05.03 · 2014/05/03 · 2014-05-03, 24 or 12 hours.
 _DATE = re.compile(r"(\d{1,4})([./-])(\d{1,2})\2(\d{1,4})[ ,T]{1,3}(\d{1,2}):(\d{2}):(\d{2})(?:\.\d{1,9})?(?: ?([AaPp])\.?[Mm]\.?)?", re.ASCII)
 _INSTANCE = re.compile(r"(?P<host>[\w.-]+)_(?P<sid>[A-Z][A-Z0-9]{2})_(?P<number>\d{2})", re.ASCII)
-_INCLUDE = re.compile(r"line\s+(\d+)\s+of\s+(?:the\s+)?(?:\(?[Ii]nclude\)?\s+)?program\s+\"?([\w/<>=-]+)\"?")
+_INCLUDE = re.compile(r"line\s+(\d{1,9})\s+of\s+(?:the\s+)?(?:\(?[Ii]nclude\)?\s+)?program\s+\"?([\w/<>=-]+)\"?")
 
 
 class SapDump:
@@ -136,7 +136,9 @@ class SapDump:
                 found["sap.instance"], found["sap.sid"] = instance.group(), instance["sid"]
                 if not batch.host[row]:
                     batch.host[row] = instance["host"]
-            batch.body[row] = error + (f": {short_text}" if short_text else "") + (f" (program {program})" if program else "")
+            exception = header.get("Exception")
+            name = f"{error} ({exception})" if exception else error
+            batch.body[row] = name + (f": {short_text}" if short_text else "") + (f" (program {program})" if program else "")
             add_attributes(batch, row, found)
         return matched
 

@@ -113,7 +113,9 @@ class SapSystemLog:
                 fields["sap.message.class"] = kind
             batch.body[row] = f"{message} {text}".strip() or record
             add_attributes(
-                batch, row, {name: int(value) if name in _NUMBERS and value.isascii() and value.isdigit() else value for name, value in fields.items()}
+                batch,
+                row,
+                {name: int(value) if name in _NUMBERS and len(value) < 10 and value.isascii() and value.isdigit() else value for name, value in fields.items()},
             )
         return matched
 
