@@ -20,7 +20,7 @@ from tests.fixtures.callers import Issuer
 
 SCOPES = ("sources:read", "rules:write", "events:read", "events:reveal", "audit:read")
 
-Connect = Callable[..., AbstractAsyncContextManager[rpc.MaskingServiceAsyncStub]]
+Connect = Callable[..., AbstractAsyncContextManager["rpc.MaskingServiceAsyncStub"]]
 
 
 def assemble(pool: asyncpg.Pool[Any], *masking_keys: bytes, seal_keys: tuple[bytes, ...] = (bytes(32),)) -> Masking:

@@ -14,7 +14,6 @@ from kit.errors import InvalidArgument, NotFound, PermissionDenied
 from services.ingest.batch import Batch
 from services.ingest.masking import BUILT_IN_RULES
 from services.ingest.masking.assembly import Masking
-from services.ingest.masking.trial import UnusableRule
 from tests.services.ingest.masking.conftest import Connect, assemble
 
 CUSTOMER = pb.MaskingRule(name="customer", pattern=r"\bKD-(?P<secret>\d{6})\b", hints=["KD-"], enabled=True)
@@ -76,49 +75,18 @@ async def test_a_built_in_rule_can_be_switched_off_changed_and_restored(masking:
         await service.DeleteMaskingRule(pb.DeleteMaskingRuleRequest(name="nope"))
 
 
-@pytest.mark.parametrize(
-    ("fields", "says"),
-    [
+async def test_a_rule_that_cannot_work_is_refused_and_changes_nothing(masking: Masking, service: rpc.MaskingServiceAsyncStub, pool: asyncpg.Pool[Any]) -> None:
+    before = masking.masker.rule_set
+    for fields, says in (
         ({"name": "Bad Name", "pattern": "abc"}, "the name of a masking rule"),
-        ({"name": "own"}, "neither a pattern nor keys"),
-        ({"name": "own", "pattern": "("}, "missing \\)"),
-        ({"name": "own", "pattern": "(?<=a)bcd"}, "invalid perl operator"),
-        ({"name": "own", "pattern": r"(\w\w)\1"}, "invalid escape"),
-        ({"name": "own", "pattern": "x*"}, "matches the empty text"),
-        ({"name": "own", "pattern": r"\w"}, "single character"),
-        ({"name": "own", "pattern": ".+"}, "single character"),
-        ({"name": "own", "pattern": "ab", "validator": "nope"}, "no validator"),
-        ({"name": "own", "pattern": "ab", "hints": ["ä"]}, "a hint is ASCII"),
-        ({"name": "own", "pattern": "ab", "hints": ["x"] * 33}, "more than 32 hints"),
-        ({"name": "own", "pattern": "ab" * 1_001}, "more than 2000"),
-        ({"name": "own", "pattern": "ab\x00"}, "NUL"),
-        ({"name": "own", "keys": "["}, "missing \\]"),
-        ({"name": "own", "pattern": "((a{500}){500}){2}"}, "invalid repetition"),
         ({"name": "own", "pattern": "ab(?:[^c]*c)?"}, "too slow"),
         ({"name": "email", "enabled": False, "sealed": True}, "seals nothing"),
-    ],
-)
-async def test_a_rule_that_cannot_work_is_refused_and_changes_nothing(
-    masking: Masking, service: rpc.MaskingServiceAsyncStub, pool: asyncpg.Pool[Any], fields: dict[str, Any], says: str
-) -> None:
-    before = masking.masker.rule_set
-    with pytest.raises(InvalidArgument, match=says):
-        await service.PutMaskingRule(put(**fields))
+    ):
+        with pytest.raises(InvalidArgument, match=says):
+            await service.PutMaskingRule(put(**fields))
     assert masking.masker.rule_set is before
     assert await pool.fetchval("SELECT count(*) FROM ingest.masking_rules") == 0
     assert await pool.fetchval("SELECT count(*) FROM ingest.masking_audit") == 0
-
-
-@pytest.mark.parametrize("pattern", [r"(a+)+$x", r"(?:a|aa)+b!", r"(\w+\s?)+:end", r"(?:x+x+)+yz"])
-async def test_patterns_that_ruin_other_engines_are_harmless_or_refused(masking: Masking, service: rpc.MaskingServiceAsyncStub, pattern: str) -> None:
-    try:
-        await service.PutMaskingRule(put(name="own", pattern=pattern))
-    except UnusableRule:
-        return
-    except InvalidArgument as error:
-        pytest.fail(error.message)
-    evil = "a" * 50_000 + "x" * 50_000 + "a b " * 10_000
-    masking.masker.mask_text(evil)
 
 
 async def test_a_stored_rule_that_this_version_cannot_use_leaves_the_others_as_they_were(
