@@ -123,6 +123,7 @@ def create_schema() -> Schema:
             search.SearchQuery,
             correlate.CorrelateQuery,
             ingest.IngestQuery,
+            sources.SourceQuery,
             dependencies.DependencyQuery,
             rejections.RejectionQuery,
             formats.FormatQuery,

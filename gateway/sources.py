@@ -14,6 +14,20 @@ from elis.ingest.v1 import sources_pb2 as pb
 from gateway.context import Info
 from gateway.ingest import Source
 from kit.auth import principal
+from kit.errors import NotFound
+
+
+@strawberry.type
+class SourceQuery:
+    """Part of Query."""
+
+    @strawberry.field(graphql_type=Source | None, description="The sender with this name; null when there is none. Needs the scope `sources:read`.")
+    async def source(self, info: Info, name: Annotated[str, strawberry.argument(description="Name of the sender.")]) -> ingest_pb2.Source | None:
+        """Returns a source."""
+        try:
+            return (await info.context.services.sources.GetSource(pb.GetSourceRequest(name=name))).source
+        except NotFound:
+            return None
 
 
 @strawberry.type

@@ -60,6 +60,19 @@ class SourceServicer(sources_pb2_grpc.SourceServiceServicer):
         self._pool = pool
         self._sources = sources
 
+    @requires("sources:read")
+    async def GetSource(self, request: pb.GetSourceRequest, _: RpcContext) -> pb.GetSourceResponse:
+        """One source by its name."""
+        try:
+            row = None if "\0" in request.name else await self._pool.fetchrow("SELECT * FROM ingest.sources WHERE name = $1", request.name)
+        except Exception as error:
+            if is_unavailable(error):
+                raise unavailable(error) from error
+            raise
+        if row is None:
+            raise NotFound(f"there is no source {request.name[:200]!r}")
+        return pb.GetSourceResponse(source=to_proto(ingest_pb2.Source, None, **_shown(row)))
+
     @requires("sources:write")
     async def UpdateSource(self, request: pb.UpdateSourceRequest, _: RpcContext) -> pb.UpdateSourceResponse:
         """Sets system, environment, format and time zone of a source; what is left out stays."""

@@ -173,7 +173,11 @@ _MORE: dict[str, list[tuple[Any, Any, dict[str, str | None]]]] = {
             dependencies_pb2_grpc.add_DependencyServiceServicer_to_server,
             {"ListServiceDependencies": "statistics:read"},
         ),
-        (sources_pb2.DESCRIPTOR.services_by_name["SourceService"], sources_pb2_grpc.add_SourceServiceServicer_to_server, {"UpdateSource": "sources:write"}),
+        (
+            sources_pb2.DESCRIPTOR.services_by_name["SourceService"],
+            sources_pb2_grpc.add_SourceServiceServicer_to_server,
+            {"GetSource": "sources:read", "UpdateSource": "sources:write"},
+        ),
         (
             masking_pb2.DESCRIPTOR.services_by_name["MaskingService"],
             masking_pb2_grpc.add_MaskingServiceServicer_to_server,

@@ -6,6 +6,7 @@ import pytest
 
 from elis.ingest.v1 import ingest_pb2
 from elis.ingest.v1 import sources_pb2 as pb
+from kit.errors import NotFound
 from tests.gateway.stack import Gateway
 
 UPDATE = "mutation($name: String!, $format: String, $timeZone: String) { updateSource(name: $name, format: $format, timeZone: $timeZone) { %s } }"
@@ -34,3 +35,12 @@ async def test_an_empty_text_is_given(gateway: Gateway, updated: ingest_pb2.Sour
     assert request.HasField("format")
     assert not request.format
     assert not request.HasField("time_zone")
+
+
+async def test_a_source_is_found_by_its_name(gateway: Gateway, updated: ingest_pb2.Source) -> None:
+    query = "query($name: String!) { source(name: $name) { format detectedBy confidence } }"
+    gateway.peers.answers["GetSource"] = pb.GetSourceResponse(source=updated)
+    answer = await gateway.run(query, {"name": "prd"})
+    assert answer["source"] == {"format": "sap_dev_trace", "detectedBy": "declared", "confidence": 1}
+    gateway.peers.answers["GetSource"] = NotFound("there is no source 'x'")
+    assert (await gateway.run(query, {"name": "x"}))["source"] is None

@@ -57,6 +57,7 @@ SCOPES: dict[str, dict[str, str]] = {
         "ListRejectedRecords": "rejected:read",
         "RevealRejected": "events:reveal",
         "ReplayRejected": "rejected:replay",
+        "GetSource": "sources:read",
         "UpdateSource": "sources:write",
         "ListServiceDependencies": "statistics:read",
         "TestFormat": "sources:read",

@@ -75,6 +75,9 @@ async def test_what_a_team_sets_beats_senders_and_detection(sources: tuple[Sourc
     source = (await service.UpdateSource(pb.UpdateSourceRequest(name="prd"))).source
     assert (source.system, source.environment, source.format, source.detected_by, source.confidence) == ("sap", "test", "sap_dump", "declared", 1)
     assert source.events == 121
+    assert (await service.GetSource(pb.GetSourceRequest(name="prd"))).source == source
+    with pytest.raises(NotFound):
+        await service.GetSource(pb.GetSourceRequest(name="x\0"))
 
 
 async def test_an_empty_text_lets_senders_and_detection_decide_again(sources: tuple[SourceBook, rpc.SourceServiceAsyncStub], pool: asyncpg.Pool[Any]) -> None:
@@ -141,8 +144,8 @@ async def test_a_source_can_be_described_before_it_sends(sources: tuple[SourceBo
     ("field", "value"), [("name", ""), ("name", "a\0"), ("system", "vax"), ("format", "nothing"), ("time_zone", "Mars/Base"), ("environment", "e" * 65)]
 )
 async def test_what_is_wrong_is_refused(sources: tuple[SourceBook, rpc.SourceServiceAsyncStub], field: str, value: str) -> None:
+    fields: dict[str, Any] = {"name": "prd", field: value}
     with pytest.raises(InvalidArgument):
-        fields: dict[str, Any] = {"name": "prd", field: value}
         await sources[1].UpdateSource(pb.UpdateSourceRequest(**fields))
 
 

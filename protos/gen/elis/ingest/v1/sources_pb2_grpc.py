@@ -34,6 +34,11 @@ class SourceServiceStub:
         Args:
             channel: A grpc.Channel.
         """
+        self.GetSource = channel.unary_unary(
+                '/elis.ingest.v1.SourceService/GetSource',
+                request_serializer=elis_dot_ingest_dot_v1_dot_sources__pb2.GetSourceRequest.SerializeToString,
+                response_deserializer=elis_dot_ingest_dot_v1_dot_sources__pb2.GetSourceResponse.FromString,
+                _registered_method=True)
         self.UpdateSource = channel.unary_unary(
                 '/elis.ingest.v1.SourceService/UpdateSource',
                 request_serializer=elis_dot_ingest_dot_v1_dot_sources__pb2.UpdateSourceRequest.SerializeToString,
@@ -44,6 +49,12 @@ class SourceServiceStub:
 class SourceServiceServicer:
     """Missing associated documentation comment in .proto file."""
 
+    def GetSource(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def UpdateSource(self, request, context):
         """Missing associated documentation comment in .proto file."""
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -53,6 +64,11 @@ class SourceServiceServicer:
 
 def add_SourceServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
+            'GetSource': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetSource,
+                    request_deserializer=elis_dot_ingest_dot_v1_dot_sources__pb2.GetSourceRequest.FromString,
+                    response_serializer=elis_dot_ingest_dot_v1_dot_sources__pb2.GetSourceResponse.SerializeToString,
+            ),
             'UpdateSource': grpc.unary_unary_rpc_method_handler(
                     servicer.UpdateSource,
                     request_deserializer=elis_dot_ingest_dot_v1_dot_sources__pb2.UpdateSourceRequest.FromString,
@@ -68,6 +84,33 @@ def add_SourceServiceServicer_to_server(servicer, server):
  # This class is part of an EXPERIMENTAL API.
 class SourceService:
     """Missing associated documentation comment in .proto file."""
+
+    @staticmethod
+    def GetSource(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/elis.ingest.v1.SourceService/GetSource',
+            elis_dot_ingest_dot_v1_dot_sources__pb2.GetSourceRequest.SerializeToString,
+            elis_dot_ingest_dot_v1_dot_sources__pb2.GetSourceResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
 
     @staticmethod
     def UpdateSource(request,

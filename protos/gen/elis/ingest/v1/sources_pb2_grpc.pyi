@@ -31,14 +31,23 @@ class SourceServiceStub:
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> SourceServiceAsyncStub: ...
+    GetSource: _grpc.UnaryUnaryMultiCallable[_sources_pb2.GetSourceRequest, _sources_pb2.GetSourceResponse]
     UpdateSource: _grpc.UnaryUnaryMultiCallable[_sources_pb2.UpdateSourceRequest, _sources_pb2.UpdateSourceResponse]
 
 @_typing.type_check_only
 class SourceServiceAsyncStub(SourceServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
+    GetSource: _aio.UnaryUnaryMultiCallable[_sources_pb2.GetSourceRequest, _sources_pb2.GetSourceResponse]  # type: ignore[assignment]
     UpdateSource: _aio.UnaryUnaryMultiCallable[_sources_pb2.UpdateSourceRequest, _sources_pb2.UpdateSourceResponse]  # type: ignore[assignment]
 
 class SourceServiceServicer(metaclass=_abc_1.ABCMeta):
+    @_abc_1.abstractmethod
+    def GetSource(
+        self,
+        request: _sources_pb2.GetSourceRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_sources_pb2.GetSourceResponse, _abc.Awaitable[_sources_pb2.GetSourceResponse]]: ...
+
     @_abc_1.abstractmethod
     def UpdateSource(
         self,
