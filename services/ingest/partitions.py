@@ -115,5 +115,12 @@ async def held_partitions(connection: SqlConnection) -> list[Partition]:
 
 async def _missing(connection: SqlConnection, partitions: Sequence[Partition]) -> list[Partition]:
     tables = {partition.table: partition for partition in partitions}
-    rows = await connection.fetch("SELECT name FROM unnest($1::text[]) AS name WHERE to_regclass('ingest.' || name) IS NULL", list(tables))
+    # Reads the catalog as a table: what another replica made under the lock is seen for certain.
+    rows = await connection.fetch(
+        """
+        SELECT name FROM unnest($1::text[]) AS name
+        WHERE NOT EXISTS (SELECT FROM pg_class WHERE relname = name AND relnamespace = 'ingest'::regnamespace)
+        """,
+        list(tables),
+    )
     return sorted(tables[row["name"]] for row in rows)

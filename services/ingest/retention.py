@@ -60,17 +60,27 @@ class Retention:
                     log.info("partition dropped", day=partition.day, keep_days=self._keep_days(partition))
 
     async def forget_rejected(self) -> None:
-        """Deletes rejected events whose time is over, a bounded number at a time."""
+        """Deletes rejected records whose time is over, then the groups of their days; a bounded number at a time."""
         limit = datetime.now(UTC) - timedelta(days=self._rejected_days)
+        await self._delete(
+            """
+            DELETE FROM ingest.rejected_events WHERE id IN
+                (SELECT id FROM ingest.rejected_events WHERE rejected_at < $1 ORDER BY rejected_at LIMIT $2 FOR UPDATE SKIP LOCKED)
+            """,
+            limit,
+        )
+        await self._delete(
+            """
+            DELETE FROM ingest.rejection_groups WHERE id IN
+                (SELECT id FROM ingest.rejection_groups AS g WHERE day < $1
+                 AND NOT EXISTS (SELECT FROM ingest.rejected_events WHERE group_id = g.id) LIMIT $2 FOR UPDATE SKIP LOCKED)
+            """,
+            current_day() - self._rejected_days,
+        )
+
+    async def _delete(self, statement: str, limit: object) -> None:
         while True:
-            status = await self._pool.execute(
-                """
-                DELETE FROM ingest.rejected_events WHERE id IN
-                    (SELECT id FROM ingest.rejected_events WHERE rejected_at < $1 ORDER BY rejected_at LIMIT $2 FOR UPDATE SKIP LOCKED)
-                """,
-                limit,
-                REJECTED_BATCH,
-            )
+            status = await self._pool.execute(statement, limit, REJECTED_BATCH)
             if int(status.rpartition(" ")[2]) < REJECTED_BATCH:
                 return
 

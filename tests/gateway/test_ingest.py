@@ -76,14 +76,10 @@ async def test_ingest_has_a_rate_of_its_own(peers: Peers, addresses: dict[str, s
         await gateway.run("{__typename}", token=token)
 
 
-async def test_sources_and_rejected_events(gateway: Gateway) -> None:
+async def test_sources(gateway: Gateway) -> None:
     source = pb.Source(name="erp", system="sap", format="sap_dev_w", detected_by="detected", confidence=0.5, events=2**40, first_seen_at=stamp(5))
     gateway.peers.answers["ListSources"] = pb.ListSourcesResponse(sources=[source])
-    gateway.peers.answers["ListRejectedEvents"] = pb.ListRejectedEventsResponse(events=[pb.RejectedEvent(id="r1", source="erp", reason="too_large", count=2)])
-    answer = await gateway.run(
-        "{sources{edges{node{name system environment format detectedBy confidence events rejected firstSeenAt lastSeenAt}}} "
-        'rejectedEvents(source:"erp"){edges{node{id reason detail count retryable}}}}'
-    )
+    answer = await gateway.run("{sources{edges{node{name system environment format detectedBy confidence events rejected firstSeenAt lastSeenAt}}}}")
     assert answer["sources"]["edges"][0]["node"] == {
         "name": "erp",
         "system": "sap",
@@ -96,5 +92,3 @@ async def test_sources_and_rejected_events(gateway: Gateway) -> None:
         "firstSeenAt": "1970-01-01T00:00:00.000000005Z",
         "lastSeenAt": None,
     }
-    assert answer["rejectedEvents"]["edges"] == [{"node": {"id": "r1", "reason": "too_large", "detail": None, "count": 2, "retryable": False}}]
-    assert gateway.peers.requests("ListRejectedEvents")[0].source == "erp"

@@ -213,3 +213,8 @@ async def test_rejected_events_go_after_their_time(pool: asyncpg.Pool[Any], rete
     await pool.execute("UPDATE ingest.rejected_events SET rejected_at = rejected_at - interval '31 days' WHERE number = 1")
     await retention.forget_rejected()
     assert [row["number"] for row in await pool.fetch("SELECT number FROM ingest.rejected_events")] == [2]
+    assert await pool.fetchval("SELECT count(*) FROM ingest.rejection_groups") == 1
+    await pool.execute("UPDATE ingest.rejected_events SET rejected_at = rejected_at - interval '31 days'")
+    await pool.execute("UPDATE ingest.rejection_groups SET day = day - 31")
+    await retention.forget_rejected()
+    assert await pool.fetchval("SELECT count(*) FROM ingest.rejection_groups") == 0

@@ -11,6 +11,8 @@ import pytest
 
 from elis.ingest.v1 import ingest_pb2 as pb
 from elis.ingest.v1 import ingest_pb2_grpc as rpc
+from elis.ingest.v1 import rejections_pb2
+from elis.ingest.v1 import rejections_pb2_grpc as rejections_rpc
 from kit.errors import InvalidArgument, PermissionDenied
 from kit.server import Application, create_grpc_server
 from services.ingest.blocks import decompress_lines
@@ -83,8 +85,8 @@ async def test_sources_are_listed_in_order_of_name_in_pages(channel: grpc.aio.Ch
 async def test_an_oversize_record_is_listed_as_rejected(channel: grpc.aio.Channel) -> None:
     ingest = rpc.IngestServiceStub(channel)
     assert await ingest.IngestEvents(request_of("x" * 2_000_000, "ok")) == pb.IngestEventsResponse(accepted=1, rejected=1)
-    (rejected,) = (await ingest.ListRejectedEvents(pb.ListRejectedEventsRequest())).events
-    assert (rejected.source, rejected.reason, rejected.retryable) == ("shop", "record_too_large", False)
+    (rejected,) = (await rejections_rpc.RejectionServiceStub(channel).ListRejectedEvents(rejections_pb2.ListRejectedEventsRequest())).events
+    assert (rejected.source, rejected.reason, rejected.retryable, rejected.sender.protocol) == ("shop", "record_too_large", True, "graphql")
     assert "2000000 bytes" in rejected.detail
 
 
