@@ -16,6 +16,7 @@ from rich.progress import TaskID
 from benchmarks.answers import measure_questions, measure_throughput
 from benchmarks.baselines import MAX_LINES, measure_lists, measure_tantivy
 from benchmarks.corpus import Corpus, build_corpus
+from benchmarks.elastic import COMMAND, measure_elasticsearch
 from benchmarks.fleet import ROOT, BenchmarkFailed
 from benchmarks.loads import LOADS, LoadResult, measure_load
 from benchmarks.machine import describe_commit, describe_machine
@@ -26,9 +27,9 @@ from kit.errors import ElisError
 from kit.terminal import complain
 from kit.up import StackFailed
 
-BULK = ("hec", "otlp-grpc", "otlp-http")
-SMALL = ("small", "single")
-MEASURES = (*BULK, "storage", "questions", "gateway", "tantivy", "strawberry", *SMALL)
+BULK = ("hec", "hec-10k", "otlp-grpc", "otlp-grpc-10k", "otlp-http", "bulk", "bulk-10k")
+SMALL = ("half", "small", "small-half", "single")
+MEASURES = ("elasticsearch", *BULK, "storage", "questions", "gateway", "tantivy", "strawberry", *SMALL)
 """In the order in which they run: small requests come last, since their small blocks would change what storage costs."""
 MAX_EVENTS = 5_000_000
 
@@ -41,12 +42,13 @@ class Run:
         self._chosen = chosen
         self._seed = seed
         self._report = report
+        self._rates: dict[str, float] = {}
         self.results: dict[str, Any] = {}
 
     def measure(self) -> None:
         """Measures what was chosen. Questions about events need some: without a load among the chosen, HEC sends them."""
         loads = [name for name in BULK if name in self._chosen]
-        if not loads and set(self._chosen) - set(SMALL):
+        if not loads and set(self._chosen) - {*SMALL, "elasticsearch"}:
             loads = ["hec"]
         self._measure_loads(loads)
         steps: dict[str, Callable[[], None]] = {
@@ -60,9 +62,17 @@ class Run:
             if name in self._chosen:
                 step()
         self._measure_loads([name for name in SMALL if name in self._chosen])
+        if "elasticsearch" in self._chosen and "loads" in self.results:
+            self._report.show_ratios(self.results["loads"], self.results["elasticsearch"], self.results.get("storage"))
 
     def _measure_loads(self, names: list[str]) -> None:
-        results: list[LoadResult] = [measure_load(self._session, LOADS[name], self._seed) for name in names]
+        results: list[LoadResult] = []
+        for name in names:
+            half_of = LOADS[name].half_of
+            if half_of and half_of not in self._rates:
+                raise BenchmarkFailed(f"the measure {name} needs {half_of} before it: add --only {half_of}")
+            results.append(measure_load(self._session, LOADS[name], self._seed, self._rates.get(half_of, 0.0) / 2))
+            self._rates[name] = results[-1].rates()["requests_per_second"]
         if results:
             self._report.show_loads(results)
             self.results.setdefault("loads", []).extend({**asdict(result), **result.rates()} for result in results)
@@ -101,7 +111,7 @@ def bench(
     logs: Annotated[Path, typer.Option(help="Folder of real logs (*.log); without it all events are simulated.")] = ROOT.parent / "shared" / "data" / "loghub",
 ) -> None:
     """Starts ELIS in a temporary folder, sends it events, asks it questions, and prints what that costs."""
-    chosen = tuple(only or MEASURES)
+    chosen = tuple(only or (name for name in MEASURES if name != "elasticsearch" or COMMAND.exists()))
     unknown = [name for name in chosen if name not in MEASURES]
     if unknown:
         complain(f"there is no measure {unknown[0]!r}; choose from {', '.join(MEASURES)}")
@@ -129,8 +139,13 @@ def _run(chosen: tuple[str, ...], events: int, seed: int, logs: Path, introduce:
     try:
         corpus = _build(seed, events, logs)
         introduce(corpus, report)
+        # Before ELIS starts: each has the machine to itself.
+        elastic = measure_elasticsearch(corpus) if "elasticsearch" in chosen else []
+        if elastic:
+            report.show_elasticsearch(elastic)
         with open_session(corpus) as session:
             run = Run(session, chosen, seed, report)
+            run.results["elasticsearch"] = [asdict(result) for result in elastic]
             run.measure()
     except (BenchmarkFailed, StackFailed, ElisError) as error:
         complain(str(error))

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable, Iterator, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import msgspec
+import orjson
 
 from benchmarks.corpus import Stream
 from services.ingest.simulator.events import SimulatedEvent
@@ -46,6 +49,31 @@ def hec_bodies(stream: Stream, sizes: Iterator[int]) -> Iterator[Body]:
         part = stream.envelopes[position : position + next(sizes)]
         position += len(part)
         yield len(part), b"\n".join(part)
+
+
+def bulk_bodies(stream: Stream, sizes: Iterator[int]) -> Iterator[Body]:
+    """Yields requests for the bulk API with the same texts, as an agent ships lines: time, message, host, file, labels."""
+    position = 0
+    while position < len(stream.envelopes):
+        part = stream.envelopes[position : position + next(sizes)]
+        position += len(part)
+        yield len(part), b"".join(b'{"create":{}}\n%s\n' % _to_document(envelope) for envelope in part)
+
+
+def _to_document(envelope: bytes) -> bytes:
+    event = orjson.loads(envelope)
+    document: dict[str, Any] = {}
+    if "time" in event:
+        seconds, _, fraction = str(event["time"]).partition(".")
+        document["@timestamp"] = f"{datetime.fromtimestamp(int(seconds), UTC):%Y-%m-%dT%H:%M:%S}.{fraction[:3] or '000'}Z"
+    text = event["event"]
+    document["message"] = text if isinstance(text, str) else orjson.dumps(text).decode()
+    if event.get("host"):
+        document["host"] = {"name": event["host"]}
+    document["log"] = {"file": {"path": event.get("source", "")}}
+    if event.get("fields"):
+        document["labels"] = event["fields"]
+    return orjson.dumps(document)
 
 
 def otlp_bodies(stream: Stream, sizes: Iterator[int], shift_ns: int = 0) -> Iterator[Body]:

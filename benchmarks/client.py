@@ -9,7 +9,7 @@ import asyncio
 import resource
 import sys
 from collections.abc import Awaitable, Callable, Iterator
-from itertools import cycle
+from itertools import count, cycle
 from pathlib import Path
 from time import monotonic, time_ns
 from typing import Literal, Protocol
@@ -46,6 +46,8 @@ class Job(msgspec.Struct):
     """The client gives up after so long; with `repeat`, it sends for so long."""
     repeat: bool = False
     """Whether the bodies are sent again and again, until the time is over."""
+    rate: float = 0.0
+    """Requests per second that are started, whether earlier ones are answered or not; 0: the next when one is answered."""
 
 
 class Outcome(msgspec.Struct):
@@ -109,13 +111,24 @@ class HttpConnection:
         await self._writer.drain()
         head = await self._reader.readuntil(b"\r\n\r\n")
         status, lowered = int(head[9:12]), head.lower()
-        content = await self._reader.readexactly(_read_number(lowered, b"\r\ncontent-length:", 0))
+        if b"\r\ntransfer-encoding: chunked" in lowered:
+            content = await self._read_chunks()
+        else:
+            content = await self._reader.readexactly(_read_number(lowered, b"\r\ncontent-length:", 0))
         if status in _HTTP_BUSY:
             return BUSY
         # An error of GraphQL has status 200, and no row of the corpus contains this.
-        if status != 200 or content.startswith(b'{"errors"') or content.startswith(b'{"data":null'):
+        if status != 200 or content.startswith((b'{"errors":[', b'{"data":null')) or b'"errors":true' in content[:200]:
             raise Refused(str(status), content[:300].decode("utf-8", "replace"))
         return _read_number(lowered, b"\r\nelis-accepted:", events)
+
+    async def _read_chunks(self) -> bytes:
+        parts: list[bytes] = []
+        while size := int(await self._reader.readuntil(b"\r\n"), 16):
+            parts.append(await self._reader.readexactly(size))
+            await self._reader.readexactly(2)
+        await self._reader.readexactly(2)
+        return b"".join(parts)
 
     async def close(self) -> None:
         """Disconnects."""
@@ -163,7 +176,8 @@ async def run_job(job: Job) -> Outcome:
     deadline = outcome.started + job.seconds
     queue: Iterator[Body] = cycle(bodies) if job.repeat else iter(bodies)
     reporter = asyncio.create_task(_report(outcome))
-    await asyncio.gather(*(_send_all(connection, queue, deadline, outcome) for connection in connections))
+    pace = iter(lambda: outcome.started, None) if not job.rate else (outcome.started + number / job.rate for number in count())
+    await asyncio.gather(*(_send_all(connection, queue, pace, deadline, outcome) for connection in connections))
     outcome.ended, outcome.ended_at_ns = monotonic(), time_ns()
     outcome.cpu_seconds = _cpu_seconds() - used
     reporter.cancel()
@@ -171,11 +185,16 @@ async def run_job(job: Job) -> Outcome:
     return outcome
 
 
-async def _send_all(connection: Connection, queue: Iterator[Body], deadline: float, outcome: Outcome) -> None:
+async def _send_all(connection: Connection, queue: Iterator[Body], pace: Iterator[float], deadline: float, outcome: Outcome) -> None:
+    """Sends bodies of the queue until it or the time is at an end. A request that is late counts from when it was due."""
     for events, body in queue:
-        started = monotonic()
+        started, due = monotonic(), next(pace)
         if started > deadline:
             return
+        if due > outcome.started:
+            if due > started:
+                await asyncio.sleep(due - started)
+            started = due
         try:
             while (taken := await connection.send(events, body)) == BUSY:
                 outcome.retries += 1

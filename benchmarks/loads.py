@@ -12,19 +12,23 @@ from urllib.parse import urlsplit
 
 from rich.progress import TaskID
 
-from benchmarks.bodies import Body, hec_bodies, otlp_bodies, write_bodies
+from benchmarks.bodies import Body, bulk_bodies, hec_bodies, otlp_bodies, write_bodies
 from benchmarks.client import Job, Outcome
+from benchmarks.corpus import Corpus
 from benchmarks.fleet import run_clients
 from benchmarks.processes import subtract
 from benchmarks.session import Session, show_progress
 from benchmarks.spread import Spread, spread_of
 
 REQUEST_EVENTS = 1_000
+LARGE_EVENTS = 10_000
+HALF_SECONDS = 20.0
+BULK_PATH = "/benchmark/_bulk?filter_path=errors"
 CLIENTS = 2
 LOAD_SECONDS = 600.0
 SETTLE_SECONDS = 30.0
 SHIFT_NS = 3_600_000_000_000
-"""OTLP over HTTP sends the records of OTLP over gRPC an hour later: they are other events."""
+"""Each load of OTLP sends the same records some hours later: they are other events."""
 SINGLE_REQUESTS = 8_000
 
 
@@ -37,15 +41,23 @@ class Load:
     connections: int
     """Of all clients together."""
     events_per_request: tuple[int, int]
+    half_of: str = ""
+    """The load whose rate of requests is halved and kept up, to see how long an acknowledgement then takes."""
 
 
 LOADS = {
     load.name: load
     for load in (
         Load("hec", "HEC", 4, (REQUEST_EVENTS, REQUEST_EVENTS)),
+        Load("hec-10k", "HEC", 4, (LARGE_EVENTS, LARGE_EVENTS)),
         Load("otlp-grpc", "OTLP/gRPC", 4, (REQUEST_EVENTS, REQUEST_EVENTS)),
+        Load("otlp-grpc-10k", "OTLP/gRPC", 4, (LARGE_EVENTS, LARGE_EVENTS)),
         Load("otlp-http", "OTLP/HTTP", 4, (REQUEST_EVENTS, REQUEST_EVENTS)),
-        Load("small", "HEC", 32, (1, 50)),
+        Load("bulk", "_bulk", 4, (REQUEST_EVENTS, REQUEST_EVENTS)),
+        Load("bulk-10k", "_bulk", 4, (LARGE_EVENTS, LARGE_EVENTS)),
+        Load("half", "HEC", 4, (REQUEST_EVENTS, REQUEST_EVENTS), half_of="hec"),
+        Load("small", "HEC", 64, (1, 50)),
+        Load("small-half", "HEC", 64, (1, 50), half_of="small"),
         Load("single", "HEC", 64, (1, 1)),
     )
 }
@@ -88,9 +100,9 @@ class LoadResult:
         }
 
 
-def measure_load(session: Session, load: Load, seed: int) -> LoadResult:
-    """Sends the corpus and waits until ELIS is idle again."""
-    jobs, total, size = _make_jobs(session, load, seed)
+def measure_load(session: Session, load: Load, seed: int, rate: float = 0.0) -> LoadResult:
+    """Sends the corpus, at `rate` requests per second if it is not 0, and waits until ELIS is idle again."""
+    jobs, total, size = _make_jobs(session, load, seed, rate)
     before = session.processes.cpu_seconds()
     with show_progress(f"{load.name}: sending", total) as bar:
         outcome: Outcome = run_clients(jobs, session.folder, lambda events: bar.update(TaskID(0), completed=events))
@@ -129,27 +141,41 @@ def measure_load(session: Session, load: Load, seed: int) -> LoadResult:
     )
 
 
-def _make_jobs(session: Session, load: Load, seed: int) -> tuple[list[Job], int, int]:
+def _make_jobs(session: Session, load: Load, seed: int, rate: float) -> tuple[list[Job], int, int]:
     """Writes the bodies of each client; returns the jobs, the number of events and the bytes of all bodies."""
-    bodies = list(_encode(session, load, seed))
+    bodies = list(encode_bodies(session.corpus, load, seed))
+    if rate:
+        bodies = bodies[: max(round(rate * HALF_SECONDS), CLIENTS)]
     target = _target(session.stack.credentials, load.protocol)
     jobs = []
     for number in range(CLIENTS):
         path = session.folder / f"{load.name}-{number}.bodies"
         write_bodies(path, bodies[number::CLIENTS])
         connections = load.connections // CLIENTS
-        jobs.append(Job(**target, bodies=str(path), outcome=str(path.with_suffix(".json")), connections=connections, seconds=LOAD_SECONDS))
+        jobs.append(Job(**target, bodies=str(path), outcome=str(path.with_suffix(".json")), connections=connections, seconds=LOAD_SECONDS, rate=rate / CLIENTS))
     return jobs, sum(events for events, _ in bodies), sum(len(body) for _, body in bodies)
 
 
-def _encode(session: Session, load: Load, seed: int) -> Iterable[Body]:
+def encode_bodies(corpus: Corpus, load: Load, seed: int) -> Iterable[Body]:
+    """Yields the requests of a load. No two loads send the same request: each cuts the events in another way or moves their times."""
     low, high = load.events_per_request
-    rng = Random(seed)
+    low, high = (low - 1, high - 1) if load.half_of and low == high else (low, high)
+    rng = Random(seed + bool(load.half_of))
     sizes: Iterator[int] = repeat(low) if low == high else (rng.randint(low, high) for _ in count())
+    if load.protocol == "_bulk":
+        return bulk_bodies(corpus.hec, sizes)
     if load.protocol != "HEC":
-        return otlp_bodies(session.corpus.otlp, sizes, SHIFT_NS if load.protocol == "OTLP/HTTP" else 0)
-    bodies = hec_bodies(session.corpus.hec, sizes)
+        return otlp_bodies(corpus.otlp, sizes, SHIFT_NS * list(LOADS).index(load.name))
+    bodies = hec_bodies(corpus.hec, sizes)
     return (body for _, body in zip(range(SINGLE_REQUESTS), bodies, strict=False)) if high == 1 else bodies
+
+
+_HTTP = {
+    "HEC": ("application/json", "/services/collector/event", "hec_url"),
+    "_bulk": ("application/x-ndjson", BULK_PATH, "hec_url"),
+    "OTLP/HTTP": ("application/x-protobuf", "/v1/logs", "otlp_http_url"),
+}
+"""Content type, path, and the name of the address among the credentials."""
 
 
 def _target(credentials: dict[str, str], protocol: str) -> dict[str, Any]:
@@ -158,9 +184,7 @@ def _target(credentials: dict[str, str], protocol: str) -> dict[str, Any]:
         host, _, port = credentials["otlp_grpc_address"].partition(":")
         path = "/opentelemetry.proto.collector.logs.v1.LogsService/Export"
         return {"protocol": "grpc", "host": host, "port": int(port), "path": path, "headers": {"authorization": f"Bearer {token}"}}
-    is_hec = protocol == "HEC"
-    url = urlsplit(credentials["hec_url" if is_hec else "otlp_http_url"])
-    kind = "application/json" if is_hec else "application/x-protobuf"
-    headers = {"Authorization": f"{'Splunk' if is_hec else 'Bearer'} {token}", "Content-Type": kind}
-    path = "/services/collector/event" if is_hec else "/v1/logs"
+    kind, path, address = _HTTP[protocol]
+    url = urlsplit(credentials[address])
+    headers = {"Authorization": f"{'Splunk' if protocol == 'HEC' else 'Bearer'} {token}", "Content-Type": kind}
     return {"protocol": "http", "host": url.hostname, "port": url.port, "path": path, "headers": headers}

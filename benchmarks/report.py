@@ -11,6 +11,7 @@ from rich.table import Table
 from benchmarks.answers import QuestionResult, ThroughputResult
 from benchmarks.baselines import ListResult, TantivyResult
 from benchmarks.corpus import Corpus
+from benchmarks.elastic import ElasticResult
 from benchmarks.loads import LoadResult
 from benchmarks.storage import StorageResult
 
@@ -70,6 +71,31 @@ class Report:
             self._row(table, name, (f"{load.memory_bytes[name] / 2**20:,.0f}" for load in loads))
         self._row(table, "all", (f"{sum(load.memory_bytes.values()) / 2**20:,.0f}" for load in loads))
         self._console.print(table)
+
+    def show_elasticsearch(self, results: Sequence[ElasticResult]) -> None:
+        """Prints what Elasticsearch took, one column for each size of request."""
+        table = self._table(
+            f"Elasticsearch {results[0].version} alone, _bulk, the same lines, its own mapping", [f"{r.events_per_request:,} a request" for r in results]
+        )
+        self._row(table, "acknowledged events/s", (f"{r.events / r.seconds_acknowledged:,.0f}" for r in results))
+        self._row(table, "searchable events/s", (f"{r.events / r.seconds_searchable:,.0f}" for r in results))
+        self._row(table, "events per CPU second", (f"{r.events / r.cpu_seconds:,.0f}" for r in results))
+        self._row(table, "stored bytes per event", (f"{r.stored_bytes:,.0f}" for r in results))
+        self._console.print(table)
+
+    def show_ratios(self, loads: Sequence[dict[str, Any]], elastic: Sequence[dict[str, Any]], storage: dict[str, Any] | None) -> None:
+        """Prints how many times what Elasticsearch took ELIS took, against the same size of request."""
+        by_size = {result["events_per_request"]: result for result in elastic}
+        compared = [(load, by_size[size]) for load in loads if (size := load["events_per_request"][1]) in by_size and load["name"] != "half"]
+        table = self._table("ELIS against Elasticsearch, in this run", [load["name"] for load, _ in compared])
+        for what in ("acknowledged", "searchable"):
+            ratios = (load[f"{what}_per_second"] / (other["events"] / other["seconds_searchable"]) for load, other in compared)
+            self._row(table, f"{what}: times what Elasticsearch made searchable", (f"{ratio:.2f}" for ratio in ratios))
+        self._console.print(table)
+        if storage:
+            whole = storage["blocks_table"] + storage["index"]
+            least = min(result["stored_bytes"] for result in elastic)
+            self._console.print(f"stored: blocks and index {whole:,.0f} bytes per event, {whole / least:.2f} of Elasticsearch's {least:,.0f}")
 
     def show_storage(self, storage: StorageResult) -> None:
         """Prints bytes per event."""
