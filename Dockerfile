@@ -35,8 +35,8 @@ ENV PATH=/opt/elis/bin:$PATH \
     ELIS_DATA_DIR=/var/lib/elis
 USER 10001:10001
 WORKDIR /tmp
-# The ports of kit/targets.py: gateway; auth, ingest, search, correlate; HEC, OTLP over HTTP and gRPC.
-EXPOSE 8080 50051 50052 50053 50054 8088 4318 4317
+# The ports of kit/targets.py: gateway; auth, ingest, search, correlate; HEC, OTLP over HTTP and gRPC, syslog, syslog over TLS, Fluent.
+EXPOSE 8080 50051 50052 50053 50054 8088 4318 4317 5514 5514/udp 6514 24224
 STOPSIGNAL SIGTERM
 ENTRYPOINT ["elis"]
 CMD ["--help"]

@@ -7,7 +7,7 @@ import signal
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import grpc
 import structlog
@@ -55,6 +55,18 @@ class HttpListener:
     options: dict[str, Any] = field(default_factory=dict)
 
 
+class Listener(Protocol):
+    """A server that is neither the target's own gRPC server nor an ASGI application; a grpc.aio.Server is one."""
+
+    async def start(self) -> None:
+        """Begins to serve; raises OSError when its port cannot be opened."""
+        ...
+
+    async def stop(self, grace: float | None) -> None:
+        """Takes nothing new, finishes what is in work within `grace` seconds, and closes."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Application:
     """What a target's `build` yields: everything that `serve` runs."""
@@ -67,8 +79,8 @@ class Application:
     """Work that runs as long as the process; when one ends or fails, the process stops with an error."""
     ready: Sequence[Callable[[], Awaitable[None]]] = ()
     """Pings of what the target cannot work without; each raises when it is not there."""
-    extra_servers: Sequence[grpc.aio.Server] = ()
-    """gRPC servers with other rules (OTLP), already bound; started and drained with the rest."""
+    extra_servers: Sequence[Listener] = ()
+    """Servers with other rules (OTLP over gRPC, already bound) or of other protocols; started and drained with the rest."""
 
 
 Build = Callable[[SettingsT], AbstractAsyncContextManager[Application]]
@@ -139,7 +151,11 @@ async def run_application(target: str, settings: Settings, application: Applicat
         await health.set("live", health_pb2.HealthCheckResponse.SERVING)
         await grpc_server.start()
     for server in application.extra_servers:
-        await server.start()
+        try:
+            await server.start()
+        except OSError as error:
+            log.error("port cannot be opened", target=target, reason=str(error))
+            raise SystemExit(1) from None
     web_servers = [_create_web_server(target, settings, listener) for listener in application.http]
     tasks = [asyncio.create_task(_run_background(work), name=getattr(work, "__qualname__", str(work))) for work in application.background]
     tasks += [asyncio.create_task(server.serve(), name="http") for server in web_servers]
@@ -153,7 +169,7 @@ async def run_application(target: str, settings: Settings, application: Applicat
     grace = settings.drain_timeout.total_seconds()
     for web_server in web_servers:
         web_server.should_exit = True
-    servers = [server for server in (grpc_server, *application.extra_servers) if server is not None]
+    servers: list[Listener] = [*application.extra_servers, *([grpc_server] if grpc_server is not None else [])]
     await asyncio.gather(*(server.stop(grace) for server in servers))
     http_tasks = [task for task in tasks if task.get_name() == "http"]
     if http_tasks:

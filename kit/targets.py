@@ -13,7 +13,7 @@ class Target:
     module: str
     """Run as `python -m MODULE`."""
     ports: dict[str, int]
-    """Purpose to port, before the port offset."""
+    """Purpose to port, before the port offset. TCP, or UDP when the purpose ends with `_udp`."""
     migrates: bool
     """Whether it owns a PostgreSQL schema of its name, with migrations beside its module."""
 
@@ -22,7 +22,21 @@ TARGETS: dict[str, Target] = {
     target.name: target
     for target in (
         Target("auth", "services.auth", {"grpc": 50051}, migrates=True),
-        Target("ingest", "services.ingest", {"grpc": 50052, "hec": 8088, "otlp_http": 4318, "otlp_grpc": 4317}, migrates=True),
+        Target(
+            "ingest",
+            "services.ingest",
+            {
+                "grpc": 50052,
+                "hec": 8088,
+                "otlp_http": 4318,
+                "otlp_grpc": 4317,
+                "syslog": 5514,
+                "syslog_udp": 5514,
+                "syslog_tls": 6514,
+                "fluent": 24224,
+            },
+            migrates=True,
+        ),
         Target("search", "services.search", {"grpc": 50053}, migrates=True),
         Target("correlate", "services.correlate", {"grpc": 50054}, migrates=True),
         Target("gateway", "gateway", {"http": 8080}, migrates=False),

@@ -158,7 +158,7 @@ def _check_folder(data_dir: Path) -> None:
 def _check_ports(port_offset: int) -> None:
     for target in TARGETS.values():
         for purpose, port in target.ports.items():
-            with socket.socket() as probe:
+            with socket.socket(type=socket.SOCK_DGRAM if purpose.endswith("_udp") else socket.SOCK_STREAM) as probe:
                 probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                 try:
                     probe.bind((HOST, port + port_offset))
@@ -257,6 +257,8 @@ def _write_credentials(path: Path, port_offset: int, environment: dict[str, str]
         "hec_url": f"http://{HOST}:{ports['ingest.hec']}",
         "otlp_http_url": f"http://{HOST}:{ports['ingest.otlp_http']}",
         "otlp_grpc_address": f"{HOST}:{ports['ingest.otlp_grpc']}",
+        "syslog_address": f"{HOST}:{ports['ingest.syslog']}",
+        "fluent_address": f"{HOST}:{ports['ingest.fluent']}",
         **json.loads(result.stdout),
     }
     write_private(path, json.dumps(credentials, indent=2) + "\n")

@@ -41,8 +41,10 @@ from services.ingest.receivers.elastic_bulk import ElasticBulkReceiver
 from services.ingest.receivers.elastic_handshake import ElasticHandshake
 from services.ingest.receivers.hec import HecReceiver
 from services.ingest.receivers.hec_acks import AckLedger
+from services.ingest.receivers.loki import LokiReceiver
 from services.ingest.receivers.otlp_grpc import OtlpGrpcReceiver, create_otlp_server
 from services.ingest.receivers.otlp_http import OtlpHttpReceiver
+from services.ingest.receivers.syslog import create_syslog_listeners
 from services.ingest.rejection_store import RejectionStore
 from services.ingest.rejections import Sealer
 from services.ingest.rejections_rpc import RejectionServicer
@@ -85,6 +87,7 @@ async def build(settings: IngestSettings) -> AsyncIterator[Application]:
         routes = [
             *HecReceiver(settings, intake, tokens, AckLedger(redis)).routes(),
             *OtlpHttpReceiver(settings, intake, tokens, dependencies).routes(),
+            *LokiReceiver(settings, intake, tokens).routes(),
             *ElasticBulkReceiver(settings, intake, tokens).routes(),
             *ElasticHandshake(settings, intake, tokens).routes(),
             metrics_route(registry),
@@ -131,7 +134,7 @@ async def build(settings: IngestSettings) -> AsyncIterator[Application]:
             ],
             verifier=identity.verifier,
             http=[HttpListener("hec", web), HttpListener("otlp_http", web)],
-            extra_servers=[otlp],
+            extra_servers=[otlp, *create_syslog_listeners(settings, intake, registry)],
             background=[committer.run, announcer.run, Upkeep(pool, sources, retention).run, masking.upkeep.run, dependencies.run],
             ready=[ping],
         )

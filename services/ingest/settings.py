@@ -6,9 +6,10 @@ import re
 from datetime import timedelta
 from typing import Annotated
 
-from pydantic import Field, SecretStr, field_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 
 from kit.settings import Settings
+from services.ingest.receivers.networks import Networks
 
 MEBIBYTE = 1024 * 1024
 MAX_RETENTION_DAYS = 36_500
@@ -64,6 +65,33 @@ class IngestSettings(Settings):
     hec_query_token: bool = False
     """Whether Splunk clients may send their token in the query (`?token=`), where proxies log it."""
 
+    socket_connections: Annotated[int, Field(ge=1, le=10_000)] = 500
+    """Connections of each stream port (syslog over TCP, syslog over TLS, Fluent); further ones are closed at once."""
+    socket_idle_timeout: timedelta = timedelta(hours=24)
+    """A connection of those ports that is silent for so long is closed. Plain syslog senders may lose a message then."""
+    tls_certificate: str = ""
+    """File with the certificate chain (PEM) of syslog over TLS and, with ELIS_FLUENT_TLS, of Fluent. Empty: no port for syslog over TLS."""
+    tls_key: str = ""
+    """File with the private key (PEM) of the certificate."""
+    syslog_allow: str = "127.0.0.0/8, ::1/128"
+    """Networks that may send syslog, separated by commas. `10.1.0.0/16=switches` names the source of their messages."""
+    syslog_source: Annotated[str, Field(min_length=1, max_length=200)] = "syslog"
+    """Source of syslog messages from networks that name none."""
+    syslog_message_bytes: Annotated[int, Field(ge=1024, le=MEBIBYTE)] = 64 * 1024
+    """Largest syslog message; a larger one is rejected."""
+    syslog_client_ca: str = ""
+    """File with the CA certificates (PEM) of syslog clients. Set, TLS clients must show a certificate, and may come from any network."""
+    fluent_shared_key: SecretStr = SecretStr("")
+    """Shared key of Fluent clients. Empty: the port is opened for programs of the same machine only, which need none."""
+    fluent_users: SecretStr = SecretStr("")
+    """Users of Fluent clients as NAME:PASSWORD, separated by commas; set, each client must be one of them. Needs a shared key."""
+    fluent_source: Annotated[str, Field(max_length=200)] = ""
+    """Source of all records from Fluent clients. Empty: the service of a Kubernetes pod, else the first part of the tag."""
+    fluent_message_bytes: Annotated[int, Field(ge=64 * 1024, le=32 * MEBIBYTE)] = 16 * MEBIBYTE
+    """Largest message (chunk) of a Fluent client, before and after decompression; the connection of a larger one is closed."""
+    fluent_tls: bool = False
+    """Whether the Fluent port speaks TLS, with the certificate of ELIS_TLS_CERTIFICATE."""
+
     @property
     def masking_keys(self) -> list[bytes]:
         """The masking keys, the current one first."""
@@ -73,6 +101,29 @@ class IngestSettings(Settings):
     def seal_keys(self) -> list[bytes]:
         """The seal keys, the current one first."""
         return [bytes.fromhex(key) for key in (self.seal_key.get_secret_value(), *_split(self.seal_old_keys))]
+
+    @field_validator("syslog_allow")
+    @classmethod
+    def _check_syslog_allow(cls, value: str) -> str:
+        Networks(value, "syslog")
+        return value
+
+    @field_validator("fluent_users")
+    @classmethod
+    def _check_fluent_users(cls, value: SecretStr) -> SecretStr:
+        if not all(name and colon and password for name, colon, password in (user.partition(":") for user in _split(value))):
+            raise ValueError("must be users as NAME:PASSWORD, separated by commas")
+        return value
+
+    @model_validator(mode="after")
+    def _check_sockets(self) -> IngestSettings:
+        if bool(self.tls_certificate) != bool(self.tls_key):
+            raise ValueError("ELIS_TLS_CERTIFICATE and ELIS_TLS_KEY must be set together")
+        if self.fluent_tls and not self.tls_certificate:
+            raise ValueError("ELIS_FLUENT_TLS needs ELIS_TLS_CERTIFICATE and ELIS_TLS_KEY")
+        if self.fluent_users.get_secret_value() and not self.fluent_shared_key.get_secret_value():
+            raise ValueError("ELIS_FLUENT_USERS needs ELIS_FLUENT_SHARED_KEY")
+        return self
 
     @field_validator("masking_old_keys")
     @classmethod

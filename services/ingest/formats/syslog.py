@@ -15,7 +15,7 @@ from services.ingest.timestamps import LAYOUTS, parse_iso, parse_layout
 _ISO = LAYOUTS["iso"].embedded
 _BSD = LAYOUTS["syslog"]
 # A level word behind the stamp is that of an application's own line, not the name of a host.
-_NO_LEVEL = rf"(?!{severity.LEVEL_PATTERN}[ :])"
+_NO_LEVEL = rf"(?!(?=[A-Z]{{3}}){severity.LEVEL_PATTERN}[ :])"
 _RFC5424 = re.compile(
     rf"(?:<(?P<pri>\d{{1,3}})>)?(?P<version>[1-9]\d?) (?P<stamp>{_ISO}|-) (?P<host>\S{{1,255}}) "
     r"(?P<app>\S{1,255}) (?P<pid>\S{1,128}) (?P<msgid>\S{1,64}) "
@@ -27,8 +27,17 @@ _RFC3164 = re.compile(
     r"(?P<app>[^\s:\[\]()]{1,64}|-- [^\s:\[]{1,64})(?:\((?P<module>[^)\s]{1,64})\))?(?:\[(?P<pid>[^\]\s]{1,32})\])?: ?(?P<message>.*)$",
     re.ASCII | re.DOTALL,
 )
+# What the syslog() of a C library and Python's SysLogHandler write: no host, often no stamp either.
+_HOSTLESS = re.compile(
+    rf"(?:<(?P<pri>\d{{1,3}})>)(?:(?:(?P<stamp>{_BSD.embedded})|(?P<iso>{_ISO})) )?"
+    r"(?P<app>[A-Za-z_][\w./-]{0,63})(?:\[(?P<pid>[^\]\s]{1,32})\])?: ?(?P<message>.*)$",
+    re.ASCII | re.DOTALL,
+)
 # Lines of a syslog file that name no program (`-- MARK --`, repeated-message notes, boot messages).
 _UNTAGGED = re.compile(rf"(?:<(?P<pri>\d{{1,3}})>)?(?P<stamp>{_BSD.embedded}) (?P<host>[\w.:@-]{{1,255}}) +(?P<message>\S.*)$", re.ASCII | re.DOTALL)
+_BARE = re.compile(r"<(?P<pri>\d{1,3})>(?P<message>.*)$", re.ASCII | re.DOTALL)
+_PEER = "network.peer.address"
+"""Attribute that a receiver sets to the address that a message came from: the host of those that name none."""
 _DETECT = re.compile(
     rf"<\d{{1,3}}>(?:[1-9]\d? )?(?:{_ISO}|-|{_BSD.embedded}) \S+ "
     rf"|(?:(?:{_BSD.embedded})|{_ISO}) {_NO_LEVEL}[\w.:@-]+ +\S{{1,64}}?(?:\[\w+\])?: "
@@ -66,16 +75,21 @@ class Syslog:
                 service = match["app"].removeprefix("-- ")
             elif (match := _RFC5424.match(body)) is not None:
                 found, service = _read_header(match)
-            elif (match := _UNTAGGED.match(body)) is not None:
+            elif (match := _HOSTLESS.match(body)) is not None:
+                found, service = _read_pid(match["pid"]), match["app"]
+            elif (match := _UNTAGGED.match(body) or _BARE.match(body)) is not None:
                 found, service = {}, ""
             else:
+                self._name_peer(batch, row)
                 continue
             matched += 1
             part = match.groupdict()
             if not batch.timestamp[row]:
                 batch.timestamp[row] = _read_stamp(part, zone)
-            if not batch.host[row] and part["host"] != "-":
-                batch.host[row] = part["host"]
+            host = part.get("host")
+            if not batch.host[row] and host is not None and host != "-":
+                batch.host[row] = host
+            self._name_peer(batch, row)
             if service and not batch.service[row]:
                 batch.service[row] = service
             message = part["message"] or ""
@@ -91,6 +105,13 @@ class Syslog:
                 add_attributes(batch, row, found)
         return matched
 
+    @staticmethod
+    def _name_peer(batch: Batch, row: int) -> None:
+        """Fills the host of a message that names none with the address that it came from."""
+        attributes = batch.attributes[row]
+        if not batch.host[row] and attributes and _PEER in attributes:
+            batch.host[row] = attributes[_PEER]
+
 
 def _read_stamp(part: dict[str, str | None], zone: tzinfo) -> int:
     iso, stamp = part.get("iso"), part.get("stamp")
@@ -101,12 +122,15 @@ def _read_stamp(part: dict[str, str | None], zone: tzinfo) -> int:
     return parse_iso(stamp, zone) if "version" in part else parse_layout(stamp, _BSD, zone)
 
 
+def _read_pid(pid: str | None) -> dict[str, object]:
+    if not pid:
+        return {}
+    return {"process.pid": int(pid) if pid.isdigit() and len(pid) < 16 else pid}
+
+
 def _read_tag(match: re.Match[str]) -> dict[str, object]:
     """Reads `program(module)[pid]` of RFC 3164."""
-    found: dict[str, object] = {}
-    pid, module = match["pid"], match["module"]
-    if pid:
-        found["process.pid"] = int(pid) if pid.isdigit() else pid
+    found, module = _read_pid(match["pid"]), match["module"]
     if module:
         found["syslog.module"] = module
     return found

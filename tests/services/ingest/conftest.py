@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import AsyncIterator
-from contextlib import suppress
-from dataclasses import dataclass
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from random import SystemRandom
 from typing import Any
@@ -85,13 +85,17 @@ class RunningIngest:
     web: httpx.AsyncClient
     token: str
     otlp_grpc_address: str
+    ports: dict[str, int] = field(default_factory=dict)
+    """Port by purpose of the target table."""
 
 
 def free_offset() -> int:
-    """Returns a port offset whose OTLP port is free; a random one, since other workers look for theirs too."""
-    for offset in SystemRandom().sample(range(100, 10_000), 100):
-        with suppress(OSError), socket.socket() as probe:
-            probe.bind(("127.0.0.1", TARGETS["ingest"].ports["otlp_grpc"] + offset))
+    """Returns a port offset whose ports are free; a random one, since other workers look for theirs too."""
+    for offset in SystemRandom().sample(range(100, 8_500), 100):
+        with suppress(OSError), ExitStack() as stack:
+            for purpose, port in TARGETS["ingest"].ports.items():
+                probe = stack.enter_context(socket.socket(type=socket.SOCK_DGRAM if purpose.endswith("_udp") else socket.SOCK_STREAM))
+                probe.bind(("127.0.0.1", port + offset))
             return offset
     raise RuntimeError("no free port")
 
@@ -107,7 +111,8 @@ async def running_ingest(settings: IngestSettings, running_auth: RunningAuth) ->
             await server.start()
         transport = httpx.ASGITransport(application.http[0].application)
         async with httpx.AsyncClient(transport=transport, base_url="http://ingest") as web:
-            yield RunningIngest(application, web, running_auth.credentials.ingest_token, f"127.0.0.1:{settings.port('ingest', 'otlp_grpc')}")
+            ports = {purpose: settings.port("ingest", purpose) for purpose in TARGETS["ingest"].ports}
+            yield RunningIngest(application, web, running_auth.credentials.ingest_token, f"127.0.0.1:{ports['otlp_grpc']}", ports)
         for server in application.extra_servers:
             await server.stop(1.0)
         await cancel_tasks(tasks)
