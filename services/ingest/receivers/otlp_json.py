@@ -212,12 +212,17 @@ def _value(given: _Value | None, depth: int) -> AnyValue | None:
         value.kvlist_value.values.extend(_pairs(given.kvlist_value.values, depth + 1))
         return value
     if given.bytes_value is not None:
-        return AnyValue(bytes_value=b64decode(given.bytes_value))
+        return AnyValue(bytes_value=_base64(given.bytes_value))
     return AnyValue()
 
 
 def _whole(given: _Number) -> int:
     return int(given) if given else 0
+
+
+def _base64(given: str) -> bytes:
+    """Returns bytes from base64 in either alphabet, padded or not, as protobuf's JSON takes them."""
+    return b64decode(given.replace("-", "+").replace("_", "/") + "=" * (-len(given) % 4), validate=True)
 
 
 def _hexadecimal(given: str | None) -> bytes:
