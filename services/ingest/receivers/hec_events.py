@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -28,6 +28,8 @@ SOURCETYPES = {
 }
 """Splunk's own names of source types that ELIS has a format for."""
 _TIME = re.compile(rb'"?\s*(\d{1,19})(?:\.(\d{0,9})\d*)?\s*"?')
+_USUAL_TIMES = re.compile(rb'(?:"\d{10}(?:\.\d{1,9})?"|\d{10}(?:\.\d{1,9})?)(?:\n(?:"\d{10}(?:\.\d{1,9})?"|\d{10}(?:\.\d{1,9})?))*+')
+"""Epoch seconds as nearly every sender writes them, one a line."""
 _DECLARATIONS = ("system", "environment", "service")
 _SEVERITIES = ("severity", "severity_text", "level", "log.level", "loglevel")
 """Names of indexed fields that hold a severity; the first one that is understood sets it."""
@@ -64,6 +66,7 @@ class _Metadata(msgspec.Struct, frozen=True, gc=False):
 _DECODER: msgspec.json.Decoder[Any] = msgspec.json.Decoder(_Envelope)
 _STRICT_DECODER: msgspec.json.Decoder[Any] = msgspec.json.Decoder(_StrictEnvelope)
 _decode_text = msgspec.json.Decoder(str).decode
+_decode_texts = msgspec.json.Decoder(list[str]).decode
 _decode_fields = msgspec.json.Decoder(dict[str, Any]).decode
 
 
@@ -103,34 +106,17 @@ def decode_events(body: bytes, query: Mapping[str, str], agent: Agent, *, strict
         body.decode()
     except UnicodeDecodeError:
         body = body.decode("utf-8", "replace").encode()
-    decoded = HecBatch()
     envelopes, broken = _decode_envelopes(body, _STRICT_DECODER if strict else _DECODER)
-    default_host = query.get("host", "")
-    # The envelopes of a request have few different metadata: each is read once. Attributes are shared, nobody changes them in place.
-    known: dict[tuple[str | None, str | None, str | None, bytes], _Metadata] = {}
-    for number, envelope in enumerate(envelopes):
-        key = (envelope.source, envelope.sourcetype, envelope.index, bytes(envelope.fields))
-        try:
-            metadata = known.get(key)
-            if metadata is None:
-                metadata = known[key] = _read_metadata(envelope, query, agent)
-            text = _text_of(envelope.event)
-            timestamp = 0 if envelope.time is msgspec.UNSET else parse_time(bytes(envelope.time))
-        except _InvalidError as error:
-            return decoded, HecProblem(error.text, error.code, number)
-        decoded.batch.append(
-            text,
-            source=metadata.source,
-            timestamp=timestamp,
-            host=envelope.host or default_host,
-            service=metadata.service,
-            attributes=metadata.attributes,
-            severity_number=metadata.severity_number,
-            severity_text=metadata.severity_text,
-        )
-        decoded.systems.append(metadata.system)
-        decoded.environments.append(metadata.environment)
-        decoded.formats.append(metadata.format)
+    try:
+        decoded = _read_columns(envelopes, query, agent)
+    except _InvalidError:
+        sound = 0
+        while True:
+            try:
+                _read_columns(envelopes[sound : sound + 1], query, agent)
+            except _InvalidError as error:
+                return _read_columns(envelopes[:sound], query, agent), HecProblem(error.text, error.code, sound)
+            sound += 1
     if broken is not None:
         return decoded, HecProblem(broken.text, broken.code, len(envelopes))
     return decoded, None
@@ -148,6 +134,56 @@ def decode_raw(body: bytes, query: Mapping[str, str], agent: Agent) -> HecBatch:
         batch.append(record, source=metadata.source, host=query.get("host", ""), attributes=metadata.attributes)
     system = query.get("system", "")
     return HecBatch(batch, [system if system in SYSTEMS else ""] * len(batch), [""] * len(batch), [metadata.format] * len(batch))
+
+
+def _read_columns(envelopes: Sequence[_Envelope], query: Mapping[str, str], agent: Agent) -> HecBatch:
+    """Returns the records of envelopes, a column at a time; raises _InvalidError when any of them cannot be taken."""
+    default_host = query.get("host", "")
+    # The envelopes of a request have few different metadata: each is read once. Attributes are shared, nobody changes them in place.
+    known: dict[tuple[str | None, str | None, str | None, bytes], _Metadata] = {}
+    metadata: list[_Metadata] = []
+    for envelope in envelopes:
+        key = (envelope.source, envelope.sourcetype, envelope.index, bytes(envelope.fields))
+        found = known.get(key)
+        if found is None:
+            found = known[key] = _read_metadata(envelope, query, agent)
+        metadata.append(found)
+    rows = len(envelopes)
+    batch = Batch(
+        source=[found.source for found in metadata],
+        body=_read_texts([envelope.event for envelope in envelopes]),
+        timestamp=_read_times([envelope.time for envelope in envelopes]),
+        severity_number=[found.severity_number for found in metadata],
+        severity_text=[found.severity_text for found in metadata],
+        host=[envelope.host or default_host for envelope in envelopes],
+        service=[found.service for found in metadata],
+        attributes=[found.attributes for found in metadata],
+        trace_id=[""] * rows,
+        span_id=[""] * rows,
+    )
+    return HecBatch(batch, [found.system for found in metadata], [found.environment for found in metadata], [found.format for found in metadata])
+
+
+def _read_texts(events: list[msgspec.Raw | msgspec.UnsetType]) -> list[str]:
+    """Returns the texts of events; as nearly every sender has texts only, they are decoded at once."""
+    try:
+        texts = _decode_texts(b"[%s]" % b",".join(events))  # type: ignore[arg-type]
+    except (TypeError, msgspec.DecodeError):  # one is missing, or no text
+        return [_text_of(event) for event in events]
+    if not all(map(str.strip, texts)):
+        raise _InvalidError("Event field cannot be blank", 13)
+    return texts
+
+
+def _read_times(times: list[msgspec.Raw | msgspec.UnsetType]) -> list[int]:
+    """Returns nanoseconds since 1970; 0 where there is no time."""
+    try:
+        joined = b"\n".join(times)  # type: ignore[arg-type]
+    except TypeError:  # one is missing
+        return [0 if time is msgspec.UNSET else parse_time(bytes(time)) for time in times]
+    if _USUAL_TIMES.fullmatch(joined) is None:
+        return [parse_time(line) for line in joined.split(b"\n")] if times else []
+    return [int(seconds + fraction.ljust(9, b"0")) for seconds, _, fraction in [line.partition(b".") for line in joined.replace(b'"', b"").split(b"\n")]]
 
 
 def declared_format(sourcetype: str) -> str:
@@ -273,10 +309,6 @@ def parse_time(raw: bytes) -> int:
     Seconds by Splunk's definition; a magnitude that cannot be seconds is taken as milli-, micro- or nanoseconds,
     as other collectors do.
     """
-    head, _, tail = raw.strip(b'"').partition(b".")
-    if len(head) == 10 and head.isdigit() and len(tail) < 10 and (tail.isdigit() or not tail):
-        # As nearly every sender writes it.
-        return int(head + tail.ljust(9, b"0"))
     match = _TIME.fullmatch(raw)
     if match is None:
         try:
