@@ -9,8 +9,9 @@ from typing import Any, Final
 
 from services.ingest import severity
 from services.ingest.batch import Batch
-from services.ingest.formats.base import add_attributes, single_lines
+from services.ingest.formats.base import add_attributes
 from services.ingest.formats.json_lines import decode_object
+from services.ingest.formats.odata import entity_lines
 from services.ingest.timestamps import epoch_nanos, parse_timestamp
 
 STATUSES: Final = {
@@ -51,8 +52,8 @@ class SapCpiLog:
         return sum(1 for line in filled if line.lstrip()[:1] == "{" and _GUID.search(line) and _FLOW.search(line)) / len(filled) if filled else 0.0
 
     def split(self, lines: Iterable[str]) -> list[str]:
-        """Returns one record for each line that is not blank."""
-        return single_lines(lines)
+        """Returns one record for each line that is not blank, and for each entity of a page of OData."""
+        return entity_lines(lines)
 
     def parse(self, batch: Batch, rows: Sequence[int], zone: tzinfo) -> int:
         """Names the fields of each log; its time is when processing ended, or began when it has not ended."""

@@ -7,6 +7,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import msgspec
+import orjson
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -195,6 +196,18 @@ def test_odata_times(value: Any) -> None:
 @pytest.mark.parametrize("value", [None, "", "/Date(-62135596800000)/", "/Date(9999999999999999)/", [], {}, True])
 def test_what_is_no_odata_time(value: Any) -> None:
     assert read_time(value, BERLIN) == 0
+
+
+@pytest.mark.parametrize(("name", "entity"), [("sap_cpi_log", {"MessageGuid": "a", "Status": "FAILED"}), ("sap_idoc", {"DOCNUM": "1", "STATUS": "51"})])
+@pytest.mark.parametrize("page", [lambda entities: {"d": {"results": entities}}, lambda entities: {"d": entities}, lambda entities: {"value": entities}])
+def test_the_entities_of_an_odata_page_are_records(name: str, entity: dict[str, str], page: Any) -> None:
+    line = orjson.dumps(page([entity, {**entity, "LogLevel": "x"}])).decode()
+    others = ["{", '{"results":1}', '{"value":[{}],"more":1}']
+    records = FORMATS[name].split([line, *others])
+    assert [orjson.loads(record) for record in records[:2]] == [entity, {**entity, "LogLevel": "x"}]
+    assert records[2:] == others
+    assert detect_format([line])[0].name == name
+    assert parse(name, FORMATS[name].split([line])).severity_number == [17, 17]
 
 
 # --- security ----------------------------------------------------------------------------------------------------------
