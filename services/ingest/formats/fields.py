@@ -6,13 +6,13 @@ import re
 from collections.abc import Callable
 from datetime import tzinfo
 from functools import lru_cache
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import orjson
 
 from services.ingest import severity
 from services.ingest.batch import Batch
-from services.ingest.formats.otel_shapes import flatten_record, plain_value
+from services.ingest.formats.otel_shapes import TELLTALES, flatten_record, plain_value
 from services.ingest.timestamps import epoch_nanos, parse_timestamp
 
 _NAMES: Final[dict[str, tuple[str, ...]]] = {
@@ -113,12 +113,19 @@ def spread_fields(batch: Batch, row: int, fields: dict[str, Any], zone: tzinfo) 
     A field whose column the sender has filled already, or whose value is not understood, stays an attribute.
     The body becomes the message; without a message it stays the original text.
     """
-    flatten_record(fields)
-    keys = tuple(fields)
     short = len(batch.body[row]) <= MAX_REMEMBERED
-    parents = _recall_parents(keys) if short else _find_parents(keys)
-    nested = tuple((parent, tuple(fields[parent])) for parent in parents if type(fields[parent]) is dict) if parents else ()
-    for setter, name, key, inner in _recall_fields(keys, nested) if short else _choose_fields(keys, nested):
+    keys = tuple(fields)
+    plan = _recall_plan(keys) if short else _make_plan(keys)
+    if plan.flatten:
+        flatten_record(fields)
+        keys = tuple(fields)
+        plan = _recall_plan(keys) if short else _make_plan(keys)
+    choices = plan.choices
+    if plan.parents:
+        nested = tuple((parent, tuple(fields[parent])) for parent in plan.parents if type(fields[parent]) is dict)
+        if nested:
+            choices = _recall_fields(keys, nested) if short else _choose_fields(keys, nested)
+    for setter, name, key, inner in choices:
         if not inner:
             if setter(batch, row, name, fields[key], zone):
                 del fields[key]
@@ -131,16 +138,30 @@ def spread_fields(batch: Batch, row: int, fields: dict[str, Any], zone: tzinfo) 
         batch.attributes[row] = {**fields, **present} if present else fields
 
 
-def _find_parents(keys: tuple[str, ...]) -> tuple[str, ...]:
-    """Returns the keys whose value may be an object with columns in it."""
-    return tuple(key for key in keys if key.lower() in _PARENTS)
+_Choices = tuple[tuple[_Setter, str, str, str], ...]
+"""Which fields fill which columns: setter, lower-case name, key, key in the nested object (or "")."""
 
 
-_recall_parents = lru_cache(maxsize=4_096)(_find_parents)
+class _Plan(NamedTuple):
+    """How a record with a set of keys is spread."""
+
+    flatten: bool
+    """Whether it is a record of OpenTelemetry, to be made flat first."""
+    parents: tuple[str, ...]
+    """Keys whose value may be an object with columns in it."""
+    choices: _Choices
+    """What fills the columns when no such value is an object."""
 
 
-def _choose_fields(keys: tuple[str, ...], nested: tuple[tuple[str, tuple[str, ...]], ...]) -> tuple[tuple[_Setter, str, str, str], ...]:
-    """Returns which fields fill which columns: setter, lower-case name, key, key in the nested object (or "").
+def _make_plan(keys: tuple[str, ...]) -> _Plan:
+    return _Plan(not TELLTALES.isdisjoint(keys), tuple(key for key in keys if key.lower() in _PARENTS), _choose_fields(keys, ()))
+
+
+_recall_plan = lru_cache(maxsize=4_096)(_make_plan)
+
+
+def _choose_fields(keys: tuple[str, ...], nested: tuple[tuple[str, tuple[str, ...]], ...]) -> _Choices:
+    """Returns which fields fill which columns.
 
     The records of a source have few sets of keys, so the choice is remembered.
     """

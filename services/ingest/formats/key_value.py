@@ -20,7 +20,7 @@ _QUOTED = r'"[^"\\]*(?:\\.[^"\\]*)*"'
 _SEMICOLON = re.compile(rf"\s*({_KEY})=(?:({_QUOTED})|([^;]*))(?:;|$)")
 _BLANK = re.compile(rf"[\s,]*({_KEY})=(?:({_QUOTED})|([^\s,\"]*))(?=[\s,]|$)")
 
-CIM_NAMES: Final = frozenset({"app", "dvc", "vendor_product"})
+CIM_NAMES: Final[tuple[str, ...]] = ("app", "dvc", "vendor_product")
 """Names of Splunk's common information model that give a column and stay attributes too: searches of Splunk users ask for them."""
 
 
@@ -57,7 +57,7 @@ class KeyValue:
                 batch.timestamp[row] = parse_timestamp(head["stamp"], zone)
             if "saphost" in fields:
                 _name_sap_instance(fields)
-            kept = {name: fields[name] for name in fields.keys() & CIM_NAMES}
+            kept = {name: fields[name] for name in CIM_NAMES if name in fields}
             spread_fields(batch, row, fields, zone)
             if kept:
                 batch.attributes[row] = {**kept, **(batch.attributes[row] or {})}

@@ -17,14 +17,18 @@ MAX_DEPTH: Final = 32
 EXPORT_OPENING: Final = '{"resourceLogs"'
 """How a line of the collector's file exporter begins."""
 
+TELLTALES: Final = frozenset({"body", "Body", "severityText", "severityNumber", "SeverityText"})
+"""Members that make a record one of OpenTelemetry."""
+
 _HOLDERS: Final = ("attributes", "Attributes", "resource", "Resource")
 _SCOPES: Final = ("scope", "Scope", "instrumentationScope", "InstrumentationScope")
 
 
 def flatten_record(fields: dict[str, Any]) -> None:
-    """Lifts attributes, resource and scope of an OpenTelemetry record to the top, in place; names already there win."""
-    if "body" not in fields and "Body" not in fields and "severityText" not in fields and "severityNumber" not in fields and "SeverityText" not in fields:
-        return
+    """Lifts attributes, resource and scope of an OpenTelemetry record to the top, in place.
+
+    A name that is there already wins; the other value is kept as `attributes.name` or `resource.name`.
+    """
     if type(fields.get("Severity")) is int and "SeverityNumber" not in fields:
         fields["SeverityNumber"] = fields.pop("Severity")
     for holder in _HOLDERS:
@@ -36,7 +40,8 @@ def flatten_record(fields: dict[str, Any]) -> None:
         if type(inner) is dict:
             del fields[holder]
             for key, value in inner.items():
-                fields.setdefault(key, value)
+                if fields.setdefault(key, value) != value:
+                    fields[f"{holder.lower()}.{key}"] = value
     for holder in _SCOPES:
         scope = fields.get(holder)
         if type(scope) is dict:
