@@ -109,7 +109,12 @@ async def ping_engine(engine: AsyncEngine) -> None:
 
 
 def is_unavailable(error: BaseException) -> bool:
-    """Says whether an asyncpg error means that PostgreSQL is away or refuses (a retry helps), not that the SQL is wrong."""
+    """Says whether an asyncpg error means that PostgreSQL is away or refuses (a retry helps), not that the SQL is wrong.
+
+    It refuses what it has no room, no memory or no connection for (53), while it is read-only (25006), what the role may not
+    do now (28, 42501), what waited too long for a lock or lost against another transaction (55P03, 40), and what its disk
+    does not read or write (58).
+    """
     return isinstance(
         error,
         OSError
@@ -120,10 +125,17 @@ def is_unavailable(error: BaseException) -> bool:
         | asyncpg.InternalClientError
         | asyncpg.InsufficientResourcesError
         | asyncpg.OperatorInterventionError
+        | asyncpg.ReadOnlySQLTransactionError
+        | asyncpg.IdleInTransactionSessionTimeoutError
+        | asyncpg.InvalidAuthorizationSpecificationError
+        | asyncpg.InsufficientPrivilegeError
+        | asyncpg.LockNotAvailableError
+        | asyncpg.TransactionRollbackError
+        | asyncpg.PostgresSystemError
         | asyncpg.CannotConnectNowError,
     )
 
 
 def unavailable(error: BaseException) -> Unavailable:
-    """Returns the error that a caller sees while PostgreSQL is away."""
+    """Returns the error that a caller sees while PostgreSQL is away or refuses."""
     return Unavailable("the database does not answer; try again", retry_after=1.0, cause=type(error).__name__)

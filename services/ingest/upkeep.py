@@ -24,7 +24,7 @@ RETENTION_SECONDS = 600.0
 
 
 class Upkeep:
-    """Runs beside the receivers; what fails because PostgreSQL is away is done at the next turn."""
+    """Runs beside the receivers; what PostgreSQL does not do now is tried again at the next turn."""
 
     def __init__(self, pool: asyncpg.Pool[Any], sources: SourceBook, retention: Retention) -> None:
         self._pool = pool
@@ -68,6 +68,10 @@ class Upkeep:
         try:
             await work()
         except Exception as error:
-            if not is_unavailable(error):
+            if is_unavailable(error):
+                log.warning("upkeep put off", work=work.__name__, reason=repr(error))
+            elif isinstance(error, asyncpg.PostgresError):
+                # Whatever PostgreSQL refuses here, receiving goes on.
+                log.error("upkeep refused", work=work.__name__, exc_info=error)
+            else:
                 raise
-            log.warning("upkeep put off", work=work.__name__, reason=repr(error))

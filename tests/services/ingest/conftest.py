@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import AsyncIterator
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import SystemRandom
@@ -64,9 +64,9 @@ class NullRedisAnnouncer(Announcer):
         super().__init__(None)  # type: ignore[arg-type]
 
 
-@pytest.fixture
-async def intake(settings: IngestSettings, pool: asyncpg.Pool[Any]) -> AsyncIterator[Intake]:
-    """A running intake with its committer."""
+@asynccontextmanager
+async def run_intake(settings: IngestSettings, pool: asyncpg.Pool[Any]) -> AsyncIterator[Intake]:
+    """Runs an intake with its committer."""
     sources = SourceBook(pool)
     masker = Masker(settings.masking_key.get_secret_value().encode(), BUILT_IN_RULES)
     worker = Worker()
@@ -75,6 +75,13 @@ async def intake(settings: IngestSettings, pool: asyncpg.Pool[Any]) -> AsyncIter
     task = asyncio.create_task(committer.run())
     yield Intake(settings, sources, committer, worker)
     await cancel_tasks([task])
+
+
+@pytest.fixture
+async def intake(settings: IngestSettings, pool: asyncpg.Pool[Any]) -> AsyncIterator[Intake]:
+    """A running intake with its committer."""
+    async with run_intake(settings, pool) as intake:
+        yield intake
 
 
 @dataclass
