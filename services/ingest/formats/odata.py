@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 
 import orjson
 
 from services.ingest.formats.json_lines import decode_object
 
+_PAGE = re.compile(r'\{\s*"(?:d|value|@odata\.[^"]{1,64})"\s*:')
+
 
 def entity_lines(lines: Iterable[str]) -> list[str]:
-    """Returns the lines that are not blank; one that is a page (`{"d":{"results":[…]}}` or `{"value":[…]}`) gives a line for each entity."""
+    """Returns the lines that are not blank; one that is a page (`{"d":{"results":[…]}}`, `{"d":[…]}`, `{"value":[…]}`) gives a line for each entity."""
     records: list[str] = []
     for raw in lines:
         line = raw.strip()
@@ -21,9 +24,7 @@ def entity_lines(lines: Iterable[str]) -> list[str]:
 
 def _read_page(line: str) -> list[str] | None:
     """Returns the entities of a page, encoded again, or None when the line is none."""
-    if '"results"' not in line and '"value"' not in line:
-        return None
-    page = decode_object(line)
+    page = decode_object(line) if _PAGE.match(line) else None
     if page is None or not all(key in ("d", "value") or key.startswith("@odata.") for key in page):
         return None
     inner = page.get("d")
