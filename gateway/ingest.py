@@ -37,6 +37,7 @@ class Source:
     first_seen_at: DateTime | None = strawberry.field(description="When its first event came in.")
     last_seen_at: DateTime | None = strawberry.field(description="When its last event came in.")
     time_zone: str = strawberry.field(description="Zone in which stamps without a zone are read, by its IANA name.")
+    retention_days: int | None = strawberry.field(description="Days that its events are kept; null: as many as the installation says.")
 
 
 @strawberry.input(description="One event to store.")

@@ -50,9 +50,17 @@ class SourceMutation:
         time_zone: Annotated[
             str | None, strawberry.argument(description="Zone in which stamps without a zone are read: an IANA name such as `Europe/Berlin`. Empty: UTC.")
         ] = None,
+        retention_days: Annotated[
+            int | None,
+            strawberry.argument(
+                description="Days that its events are kept, from the next event on. 0: as many as the installation says. Needs the scope `retention:write` too."
+            ),
+        ] = None,
         create: Annotated[bool, strawberry.argument(description="Makes the source when nothing has come from it yet.")] = False,
     ) -> ingest_pb2.Source:
         """Changes a source."""
         await info.context.rates.spend("account", principal().subject)
-        request = pb.UpdateSourceRequest(name=name, system=system, environment=environment, format=format, time_zone=time_zone, create=create)
+        request = pb.UpdateSourceRequest(
+            name=name, system=system, environment=environment, format=format, time_zone=time_zone, retention_days=retention_days, create=create
+        )
         return (await info.context.services.sources.UpdateSource(request)).source

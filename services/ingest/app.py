@@ -20,6 +20,8 @@ from elis.ingest.v1 import (
     masking_pb2_grpc,
     rejections_pb2,
     rejections_pb2_grpc,
+    retention_pb2,
+    retention_pb2_grpc,
     sources_pb2,
     sources_pb2_grpc,
 )
@@ -39,6 +41,7 @@ from services.ingest.metrics import metrics_route
 from services.ingest.pipeline import Pipeline
 from services.ingest.receivers.elastic_bulk import ElasticBulkReceiver
 from services.ingest.receivers.elastic_handshake import ElasticHandshake
+from services.ingest.receivers.fluent import create_fluent_listeners
 from services.ingest.receivers.hec import HecReceiver
 from services.ingest.receivers.hec_acks import AckLedger
 from services.ingest.receivers.loki import LokiReceiver
@@ -50,6 +53,7 @@ from services.ingest.rejections import Sealer
 from services.ingest.rejections_rpc import RejectionServicer
 from services.ingest.replay import Replayer
 from services.ingest.retention import Retention
+from services.ingest.retention_rpc import RetentionServicer
 from services.ingest.rpc import IngestServicer
 from services.ingest.settings import IngestSettings
 from services.ingest.sources import SourceBook
@@ -78,10 +82,10 @@ async def build(settings: IngestSettings) -> AsyncIterator[Application]:
         sealer = Sealer(settings.seal_keys)
         rejections = RejectionStore(sealer, masking.masker.mask_text, bytes_per_day=settings.rejected_bytes_per_day)
         worker = Worker()
-        committer = Committer(settings, pool, sources, Pipeline(settings, sources, masking.masker), rejections, announcer, worker)
-        intake = Intake(settings, sources, committer, worker)
+        committer = Committer(settings, pool, sources, Pipeline(settings, sources, masking.masker), rejections, masking.vault, announcer, worker)
+        intake = Intake(settings, sources, committer, worker, masking.masker)
         retention = Retention(pool, committer.partitions, retention_days=settings.retention_days, rejected_days=settings.rejected_retention_days)
-        dependencies = Dependencies(pool, redis, keep_days=settings.dependency_days, registry=registry)
+        dependencies = Dependencies(pool, redis, mask=masking.masker.mask_name, keep_days=settings.dependency_days, registry=registry)
         tokens = TokenBook(auth_pb2_grpc.AuthServiceStub(auth_channel))
 
         routes = [
@@ -117,6 +121,11 @@ async def build(settings: IngestSettings) -> AsyncIterator[Application]:
                     FormatServicer(masking.masker),
                 ),
                 Servicer(
+                    retention_pb2.DESCRIPTOR.services_by_name["RetentionService"],
+                    retention_pb2_grpc.add_RetentionServiceServicer_to_server,
+                    RetentionServicer(pool),
+                ),
+                Servicer(
                     rejections_pb2.DESCRIPTOR.services_by_name["RejectionService"],
                     rejections_pb2_grpc.add_RejectionServiceServicer_to_server,
                     RejectionServicer(pool, engine, sealer, masking.masker.mask_text, Replayer(settings, pool, sources, intake, sealer)),
@@ -134,7 +143,7 @@ async def build(settings: IngestSettings) -> AsyncIterator[Application]:
             ],
             verifier=identity.verifier,
             http=[HttpListener("hec", web), HttpListener("otlp_http", web)],
-            extra_servers=[otlp, *create_syslog_listeners(settings, intake, registry)],
+            extra_servers=[otlp, *create_syslog_listeners(settings, intake, registry), *create_fluent_listeners(settings, intake)],
             background=[committer.run, announcer.run, Upkeep(pool, sources, retention).run, masking.upkeep.run, dependencies.run],
             ready=[ping],
         )

@@ -158,18 +158,18 @@ class IngestServicer(rpc.IngestServiceServicer):
             rows = list(await session.scalars(query))
         page = rows[:size]
         return pb.ListSourcesResponse(
-            sources=[to_proto(pb.Source, row, time_zone=row.zone or "UTC") for row in page],
+            sources=[to_proto(pb.Source, row, time_zone=row.zone or "UTC", retention_days=row.retention_days or None) for row in page],
             next_page_token=encode_token(page[-1].name) if len(rows) > size else "",
         )
 
 
 def _check_ingest(request: pb.IngestEventsRequest) -> None:
     if not 1 <= len(request.source) <= 200:
-        raise InvalidArgument("a source has a name of 1 to 200 characters", source=request.source[:200])
+        raise InvalidArgument("a source has a name of 1 to 200 characters")
     if request.system and request.system not in SYSTEMS:
-        raise InvalidArgument(f"there is no system {request.system!r}; choose one of {', '.join(sorted(SYSTEMS))}")
+        raise InvalidArgument(f"there is no such system; choose one of {', '.join(sorted(SYSTEMS))}")
     if request.format and request.format not in FORMATS:
-        raise InvalidArgument(f"there is no format {request.format!r}; choose one of {', '.join(FORMATS)}")
+        raise InvalidArgument(f"there is no such format; choose one of {', '.join(FORMATS)}")
     _check_count(len(request.records), MAX_RECORDS, "records")
     for number, record in enumerate(request.records):
         if not 0 <= record.severity_number <= 24:
@@ -178,7 +178,7 @@ def _check_ingest(request: pb.IngestEventsRequest) -> None:
             raise InvalidArgument(f"record {number}: the time {record.time_unix_nano} is out of range")
         for name, text, length in (("trace", record.trace_id, 32), ("span", record.span_id, 16)):
             if text and not (len(text) == length and all(digit in "0123456789abcdefABCDEF" for digit in text)):
-                raise InvalidArgument(f"record {number}: a {name} id has {length} hexadecimal digits, not {text[:64]!r}")
+                raise InvalidArgument(f"record {number}: a {name} id has {length} hexadecimal digits")
 
 
 def _attributes_of(record: pb.Record, number: int) -> dict[str, Any] | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import asyncpg
 import structlog
@@ -16,6 +16,7 @@ from kit.errors import InvalidArgument, NotFound
 from kit.mapping import to_proto
 from services.ingest.formats import FORMATS
 from services.ingest.receivers.hec_events import SYSTEMS
+from services.ingest.settings import MAX_RETENTION_DAYS
 from services.ingest.sources import DEFAULT_ENVIRONMENT, SourceBook
 from services.ingest.zones import find_zone
 
@@ -27,11 +28,13 @@ log = structlog.get_logger()
 DEFAULT_SYSTEM = "application"
 MAX_ENVIRONMENT = 64
 
+_SETTABLE: Final = ("system", "environment", "format", "time_zone", "retention_days")
+
 _CREATE = """
 INSERT INTO ingest.sources (name, system, environment, format, detected_by, confidence) VALUES ($1, $2, $3, '', '', 0)
 ON CONFLICT (name) DO NOTHING
 """
-# $2 … $5 are null for what stays. The pins of what is given are taken off and, unless the text is empty, put on again.
+# $2 … $6 are null for what stays. The pins of what is given are taken off and, unless the text is empty, put on again.
 _UPDATE = """
 UPDATE ingest.sources SET
     system = coalesce(nullif($2::text, ''), system),
@@ -41,6 +44,7 @@ UPDATE ingest.sources SET
     confidence = CASE WHEN $4::text IS NULL THEN confidence WHEN $4 = '' THEN 0 ELSE 1 END,
     detections = detections + CASE WHEN $4::text = '' THEN 1 ELSE 0 END,
     zone = coalesce($5::text, zone),
+    retention_days = coalesce($6::int, retention_days),
     pinned = ARRAY(
         SELECT pin FROM unnest(pinned) AS pin WHERE NOT (
             (pin = 'system' AND $2::text IS NOT NULL) OR (pin = 'environment' AND $3::text IS NOT NULL) OR (pin = 'format' AND $4::text IS NOT NULL)
@@ -75,14 +79,16 @@ class SourceServicer(sources_pb2_grpc.SourceServiceServicer):
 
     @requires("sources:write")
     async def UpdateSource(self, request: pb.UpdateSourceRequest, _: RpcContext) -> pb.UpdateSourceResponse:
-        """Sets system, environment, format and time zone of a source; what is left out stays."""
+        """Sets system, environment, format, time zone and retention of a source; what is left out stays."""
         _check(request)
-        given = {name: getattr(request, name) for name in ("system", "environment", "format", "time_zone") if request.HasField(name)}
+        if request.HasField("retention_days"):
+            principal().require("retention:write")
+        given = {name: getattr(request, name) for name in _SETTABLE if request.HasField(name)}
         try:
             async with self._pool.acquire() as connection, connection.transaction():
                 if request.create:
                     await connection.execute(_CREATE, request.name, request.system or DEFAULT_SYSTEM, request.environment or DEFAULT_ENVIRONMENT)
-                row = await connection.fetchrow(_UPDATE, request.name, *(given.get(name) for name in ("system", "environment", "format", "time_zone")))
+                row = await connection.fetchrow(_UPDATE, request.name, *(given.get(name) for name in _SETTABLE))
         except Exception as error:
             if is_unavailable(error):
                 raise unavailable(error) from error
@@ -97,7 +103,8 @@ class SourceServicer(sources_pb2_grpc.SourceServiceServicer):
 def _shown(row: Mapping[str, Any]) -> dict[str, Any]:
     """Returns the fields of the message from a row of the table."""
     names = {field.name for field in ingest_pb2.Source.DESCRIPTOR.fields}
-    return {"time_zone": row["zone"] or "UTC"} | {name: value for name, value in row.items() if name in names}
+    shown = {name: value for name, value in row.items() if name in names}
+    return shown | {"time_zone": row["zone"] or "UTC", "retention_days": row["retention_days"] or None}
 
 
 def _check(request: pb.UpdateSourceRequest) -> None:
@@ -109,4 +116,6 @@ def _check(request: pb.UpdateSourceRequest) -> None:
         raise InvalidArgument(f"an environment has at most {MAX_ENVIRONMENT} characters")
     if request.format and request.format not in FORMATS:
         raise InvalidArgument(f"there is no format {request.format[:64]!r}; choose one of {', '.join(FORMATS)}")
+    if not 0 <= request.retention_days <= MAX_RETENTION_DAYS:
+        raise InvalidArgument(f"events are kept for 1 to {MAX_RETENTION_DAYS} days (0: as many as the installation says), not {request.retention_days}")
     find_zone(request.time_zone)

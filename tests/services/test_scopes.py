@@ -53,6 +53,7 @@ SCOPES: dict[str, dict[str, str]] = {
         "RecentEvents": "events:read",
         "ListSources": "sources:read",
         "ListRejectedEvents": "rejected:read",
+        "ListHeldSources": "blocks:read",
         "GetRejectedTotals": "rejected:read",
         "ListRejectedRecords": "rejected:read",
         "RevealRejected": "events:reveal",

@@ -9,14 +9,21 @@ import asyncpg
 import orjson
 import pytest
 
+from elis.ingest.v1 import retention_pb2, retention_pb2_grpc, sources_pb2, sources_pb2_grpc
 from kit.db import open_pool
+from kit.errors import InvalidArgument, PermissionDenied
+from kit.server import Application, Servicer
 from services.ingest.batch import Batch
 from services.ingest.blocks import decompress_lines, get_events, list_blocks
 from services.ingest.intake import Intake
 from services.ingest.partitions import Partition, Partitions, current_day, held_partitions
 from services.ingest.retention import RETENTION_LOCK, Retention
+from services.ingest.retention_rpc import RetentionServicer
 from services.ingest.settings import IngestSettings
 from services.ingest.sources import SourceBook
+from services.ingest.sources_rpc import SourceServicer
+from tests.fixtures.callers import Issuer
+from tests.fixtures.servers import run_service
 from tests.services.ingest.conftest import ARRIVAL
 
 DAY = 86_400 * 10**9
@@ -203,6 +210,44 @@ async def test_only_one_replica_drops(intake: Intake, pool: asyncpg.Pool[Any], r
         assert await bodies_of(pool) == ["old"]
     await asyncio.gather(retention.drop_expired(), retention.drop_expired())
     assert await bodies_of(pool) == []
+
+
+async def test_an_administrator_sets_how_long_a_source_is_kept(intake: Intake, pool: asyncpg.Pool[Any], retention: Retention, issuer: Issuer) -> None:
+    servicers = [
+        Servicer(
+            sources_pb2.DESCRIPTOR.services_by_name["SourceService"],
+            sources_pb2_grpc.add_SourceServiceServicer_to_server,
+            SourceServicer(pool, intake._sources),
+        ),
+        Servicer(
+            retention_pb2.DESCRIPTOR.services_by_name["RetentionService"],
+            retention_pb2_grpc.add_RetentionServiceServicer_to_server,
+            RetentionServicer(pool),
+        ),
+    ]
+    request = sources_pb2.UpdateSourceRequest(name="chatty", retention_days=7, create=True)
+    async with run_service(Application(servicers=servicers, verifier=issuer.verifier())) as address:
+        async with issuer.connect(address, "sources:write") as channel:
+            with pytest.raises(PermissionDenied, match="retention:write"):
+                await sources_pb2_grpc.SourceServiceStub(channel).UpdateSource(request)
+        async with issuer.connect(address, "sources:write", "retention:write", "blocks:read") as channel:
+            sources, kept = sources_pb2_grpc.SourceServiceStub(channel), retention_pb2_grpc.RetentionServiceStub(channel)
+            assert (await sources.UpdateSource(request)).source.retention_days == 7
+            for days in (-1, 40_000):
+                with pytest.raises(InvalidArgument):
+                    await sources.UpdateSource(sources_pb2.UpdateSourceRequest(name="chatty", retention_days=days))
+            await store(intake, 10, "gone", source="chatty")
+            await store(intake, 10, "kept", source="shop")
+            day = current_day() - 10
+            asked = retention_pb2.ListHeldSourcesRequest(days=[day, 1])
+            assert list((await kept.ListHeldSources(asked)).days) == [retention_pb2.HeldDay(day=day, sources=["chatty", "shop"])]
+            await age(pool, 10)
+            await retention.drop_expired()
+            assert list((await kept.ListHeldSources(asked)).days) == [retention_pb2.HeldDay(day=day, sources=["shop"])]
+            back = await sources.UpdateSource(sources_pb2.UpdateSourceRequest(name="chatty", retention_days=0))
+            assert not back.source.HasField("retention_days")
+    await store(intake, 10, "as the others", source="chatty")
+    assert Partition(day, 7) not in await partitions(pool)
 
 
 async def test_rejected_events_go_after_their_time(pool: asyncpg.Pool[Any], retention: Retention, intake: Intake, settings: IngestSettings) -> None:

@@ -36,6 +36,7 @@ class Source(_message.Message):
     FIRST_SEEN_AT_FIELD_NUMBER: _builtins.int
     LAST_SEEN_AT_FIELD_NUMBER: _builtins.int
     TIME_ZONE_FIELD_NUMBER: _builtins.int
+    RETENTION_DAYS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     system: _builtins.str
     """splunk, sap, application, infrastructure."""
@@ -49,6 +50,8 @@ class Source(_message.Message):
     rejected: _builtins.int
     time_zone: _builtins.str
     """IANA name of the zone in which stamps without a zone are read."""
+    retention_days: _builtins.int
+    """Days that its events are kept; not set: as many as the installation says."""
     @_builtins.property
     def first_seen_at(self) -> _timestamp_pb2.Timestamp: ...
     @_builtins.property
@@ -67,12 +70,15 @@ class Source(_message.Message):
         first_seen_at: _timestamp_pb2.Timestamp | None = ...,
         last_seen_at: _timestamp_pb2.Timestamp | None = ...,
         time_zone: _builtins.str = ...,
+        retention_days: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["first_seen_at", b"first_seen_at", "last_seen_at", b"last_seen_at"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_retention_days", b"_retention_days", "first_seen_at", b"first_seen_at", "last_seen_at", b"last_seen_at", "retention_days", b"retention_days"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["confidence", b"confidence", "detected_by", b"detected_by", "environment", b"environment", "events", b"events", "first_seen_at", b"first_seen_at", "format", b"format", "last_seen_at", b"last_seen_at", "name", b"name", "rejected", b"rejected", "system", b"system", "time_zone", b"time_zone"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_retention_days", b"_retention_days", "confidence", b"confidence", "detected_by", b"detected_by", "environment", b"environment", "events", b"events", "first_seen_at", b"first_seen_at", "format", b"format", "last_seen_at", b"last_seen_at", "name", b"name", "rejected", b"rejected", "retention_days", b"retention_days", "system", b"system", "time_zone", b"time_zone"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__retention_days: _TypeAlias = _typing.Literal["retention_days"]  # noqa: Y015
+    _WhichOneofArgType__retention_days: _TypeAlias = _typing.Literal["_retention_days", b"_retention_days"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__retention_days) -> _WhichOneofReturnType__retention_days | None: ...
 
 Global___Source: _TypeAlias = Source  # noqa: Y015
 

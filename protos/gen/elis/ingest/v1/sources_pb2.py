@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from elis.ingest.v1 import ingest_pb2 as elis_dot_ingest_dot_v1_dot_ingest__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1c\x65lis/ingest/v1/sources.proto\x12\x0e\x65lis.ingest.v1\x1a\x1b\x65lis/ingest/v1/ingest.proto\"\xc3\x01\n\x13UpdateSourceRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x13\n\x06system\x18\x02 \x01(\tH\x00\x88\x01\x01\x12\x18\n\x0b\x65nvironment\x18\x03 \x01(\tH\x01\x88\x01\x01\x12\x13\n\x06\x66ormat\x18\x04 \x01(\tH\x02\x88\x01\x01\x12\x16\n\ttime_zone\x18\x05 \x01(\tH\x03\x88\x01\x01\x12\x0e\n\x06\x63reate\x18\x06 \x01(\x08\x42\t\n\x07_systemB\x0e\n\x0c_environmentB\t\n\x07_formatB\x0c\n\n_time_zone\">\n\x14UpdateSourceResponse\x12&\n\x06source\x18\x01 \x01(\x0b\x32\x16.elis.ingest.v1.Source\" \n\x10GetSourceRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\";\n\x11GetSourceResponse\x12&\n\x06source\x18\x01 \x01(\x0b\x32\x16.elis.ingest.v1.Source2\xbc\x01\n\rSourceService\x12P\n\tGetSource\x12 .elis.ingest.v1.GetSourceRequest\x1a!.elis.ingest.v1.GetSourceResponse\x12Y\n\x0cUpdateSource\x12#.elis.ingest.v1.UpdateSourceRequest\x1a$.elis.ingest.v1.UpdateSourceResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1c\x65lis/ingest/v1/sources.proto\x12\x0e\x65lis.ingest.v1\x1a\x1b\x65lis/ingest/v1/ingest.proto\"\xf3\x01\n\x13UpdateSourceRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x13\n\x06system\x18\x02 \x01(\tH\x00\x88\x01\x01\x12\x18\n\x0b\x65nvironment\x18\x03 \x01(\tH\x01\x88\x01\x01\x12\x13\n\x06\x66ormat\x18\x04 \x01(\tH\x02\x88\x01\x01\x12\x16\n\ttime_zone\x18\x05 \x01(\tH\x03\x88\x01\x01\x12\x0e\n\x06\x63reate\x18\x06 \x01(\x08\x12\x1b\n\x0eretention_days\x18\x07 \x01(\x05H\x04\x88\x01\x01\x42\t\n\x07_systemB\x0e\n\x0c_environmentB\t\n\x07_formatB\x0c\n\n_time_zoneB\x11\n\x0f_retention_days\">\n\x14UpdateSourceResponse\x12&\n\x06source\x18\x01 \x01(\x0b\x32\x16.elis.ingest.v1.Source\" \n\x10GetSourceRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\";\n\x11GetSourceResponse\x12&\n\x06source\x18\x01 \x01(\x0b\x32\x16.elis.ingest.v1.Source2\xbc\x01\n\rSourceService\x12P\n\tGetSource\x12 .elis.ingest.v1.GetSourceRequest\x1a!.elis.ingest.v1.GetSourceResponse\x12Y\n\x0cUpdateSource\x12#.elis.ingest.v1.UpdateSourceRequest\x1a$.elis.ingest.v1.UpdateSourceResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,13 +33,13 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'elis.ingest.v1.sources_pb2'
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_UPDATESOURCEREQUEST']._serialized_start=78
-  _globals['_UPDATESOURCEREQUEST']._serialized_end=273
-  _globals['_UPDATESOURCERESPONSE']._serialized_start=275
-  _globals['_UPDATESOURCERESPONSE']._serialized_end=337
-  _globals['_GETSOURCEREQUEST']._serialized_start=339
-  _globals['_GETSOURCEREQUEST']._serialized_end=371
-  _globals['_GETSOURCERESPONSE']._serialized_start=373
-  _globals['_GETSOURCERESPONSE']._serialized_end=432
-  _globals['_SOURCESERVICE']._serialized_start=435
-  _globals['_SOURCESERVICE']._serialized_end=623
+  _globals['_UPDATESOURCEREQUEST']._serialized_end=321
+  _globals['_UPDATESOURCERESPONSE']._serialized_start=323
+  _globals['_UPDATESOURCERESPONSE']._serialized_end=385
+  _globals['_GETSOURCEREQUEST']._serialized_start=387
+  _globals['_GETSOURCEREQUEST']._serialized_end=419
+  _globals['_GETSOURCERESPONSE']._serialized_start=421
+  _globals['_GETSOURCERESPONSE']._serialized_end=480
+  _globals['_SOURCESERVICE']._serialized_start=483
+  _globals['_SOURCESERVICE']._serialized_end=671
 # @@protoc_insertion_point(module_scope)

@@ -27,6 +27,7 @@ class UpdateSourceRequest(_message.Message):
     FORMAT_FIELD_NUMBER: _builtins.int
     TIME_ZONE_FIELD_NUMBER: _builtins.int
     CREATE_FIELD_NUMBER: _builtins.int
+    RETENTION_DAYS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     system: _builtins.str
     """A field that is left out stays as it is. An empty text takes back what was set before:
@@ -38,6 +39,8 @@ class UpdateSourceRequest(_message.Message):
     """IANA name such as Europe/Berlin, in which stamps without a zone are read. Empty: UTC."""
     create: _builtins.bool
     """Makes the source when nothing has come from it yet, so that its first events are read right."""
+    retention_days: _builtins.int
+    """Days that its events are kept, from the next event on. 0: as many as the installation says. Needs retention:write."""
     def __init__(
         self,
         *,
@@ -47,15 +50,18 @@ class UpdateSourceRequest(_message.Message):
         format: _builtins.str | None = ...,
         time_zone: _builtins.str | None = ...,
         create: _builtins.bool = ...,
+        retention_days: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_environment", b"_environment", "_format", b"_format", "_system", b"_system", "_time_zone", b"_time_zone", "environment", b"environment", "format", b"format", "system", b"system", "time_zone", b"time_zone"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_environment", b"_environment", "_format", b"_format", "_retention_days", b"_retention_days", "_system", b"_system", "_time_zone", b"_time_zone", "environment", b"environment", "format", b"format", "retention_days", b"retention_days", "system", b"system", "time_zone", b"time_zone"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_environment", b"_environment", "_format", b"_format", "_system", b"_system", "_time_zone", b"_time_zone", "create", b"create", "environment", b"environment", "format", b"format", "name", b"name", "system", b"system", "time_zone", b"time_zone"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_environment", b"_environment", "_format", b"_format", "_retention_days", b"_retention_days", "_system", b"_system", "_time_zone", b"_time_zone", "create", b"create", "environment", b"environment", "format", b"format", "name", b"name", "retention_days", b"retention_days", "system", b"system", "time_zone", b"time_zone"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__environment: _TypeAlias = _typing.Literal["environment"]  # noqa: Y015
     _WhichOneofArgType__environment: _TypeAlias = _typing.Literal["_environment", b"_environment"]  # noqa: Y015
     _WhichOneofReturnType__format: _TypeAlias = _typing.Literal["format"]  # noqa: Y015
     _WhichOneofArgType__format: _TypeAlias = _typing.Literal["_format", b"_format"]  # noqa: Y015
+    _WhichOneofReturnType__retention_days: _TypeAlias = _typing.Literal["retention_days"]  # noqa: Y015
+    _WhichOneofArgType__retention_days: _TypeAlias = _typing.Literal["_retention_days", b"_retention_days"]  # noqa: Y015
     _WhichOneofReturnType__system: _TypeAlias = _typing.Literal["system"]  # noqa: Y015
     _WhichOneofArgType__system: _TypeAlias = _typing.Literal["_system", b"_system"]  # noqa: Y015
     _WhichOneofReturnType__time_zone: _TypeAlias = _typing.Literal["time_zone"]  # noqa: Y015
@@ -64,6 +70,8 @@ class UpdateSourceRequest(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__environment) -> _WhichOneofReturnType__environment | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__format) -> _WhichOneofReturnType__format | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__retention_days) -> _WhichOneofReturnType__retention_days | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__system) -> _WhichOneofReturnType__system | None: ...
     @_typing.overload

@@ -1,0 +1,42 @@
+"""RPCs of retention."""
+
+from __future__ import annotations
+
+from itertools import groupby
+from typing import TYPE_CHECKING, Any
+
+import asyncpg
+
+from elis.ingest.v1 import retention_pb2 as pb
+from elis.ingest.v1 import retention_pb2_grpc as rpc
+from kit.auth import requires
+from kit.db import is_unavailable, unavailable
+from kit.errors import InvalidArgument
+
+if TYPE_CHECKING:
+    from kit.interceptors import RpcContext
+
+MAX_DAYS = 100
+
+
+class RetentionServicer(rpc.RetentionServiceServicer):
+    """Tells what is kept."""
+
+    def __init__(self, pool: asyncpg.Pool[Any]) -> None:
+        self._pool = pool
+
+    @requires("blocks:read")
+    async def ListHeldSources(self, request: pb.ListHeldSourcesRequest, _: RpcContext) -> pb.ListHeldSourcesResponse:
+        """Whose events of some days are kept."""
+        if not 1 <= len(request.days) <= MAX_DAYS:
+            raise InvalidArgument(f"give 1 to {MAX_DAYS} days, not {len(request.days)}")
+        try:
+            rows = await self._pool.fetch(
+                "SELECT DISTINCT day, source FROM ingest.held_sources WHERE day = ANY($1::int[]) ORDER BY day, source", list(request.days)
+            )
+        except Exception as error:
+            if is_unavailable(error):
+                raise unavailable(error) from error
+            raise
+        days = [pb.HeldDay(day=day, sources=[row["source"] for row in held]) for day, held in groupby(rows, key=lambda row: row["day"])]
+        return pb.ListHeldSourcesResponse(days=days)
