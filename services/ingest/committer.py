@@ -16,6 +16,7 @@ from services.ingest.announcer import Announcer
 from services.ingest.blocks import BlockIds, NewBlock, insert_blocks
 from services.ingest.drafts import Draft, build_block
 from services.ingest.groups import Group, Outcome, Submission
+from services.ingest.masking.vault import MaskingVault, Placed
 from services.ingest.partitions import Partitions
 from services.ingest.pipeline import Pipeline
 from services.ingest.rejection_store import RejectionStore, mark_replayed
@@ -45,6 +46,7 @@ class Committer:
         sources: SourceBook,
         pipeline: Pipeline,
         rejections: RejectionStore,
+        vault: MaskingVault,
         announcer: Announcer,
         worker: Worker,
     ) -> None:
@@ -53,6 +55,7 @@ class Committer:
         self._worker = worker
         self._sources = sources
         self._rejections = rejections
+        self._vault = vault
         self._announcer = announcer
         self._max_events = settings.max_block_events
         self._wait_seconds = settings.commit_wait.total_seconds()
@@ -117,6 +120,7 @@ class Committer:
             self.partitions.forget(draft.partition for draft in drafts)
             blocks = await self._store(group, drafts, blocks, inline=inline)
         self.partitions.remember_sources(blocks)
+        self._vault.remember_joins(group.prepared.masked)
         self._announcer.announce([block.id for block in blocks])
         self._count(group)
         return group.outcomes()
@@ -129,10 +133,13 @@ class Committer:
                 group.settle_claims(await _claim_digests(connection, group.claims))
                 if group.lost:
                     # Some of it is stored already: the blocks were built in the hope that nothing is.
-                    blocks = await self._build(group, group.draft(self._max_events), inline=inline)
+                    drafts = group.draft(self._max_events)
+                    blocks = await self._build(group, drafts, inline=inline)
                 if blocks:
                     await insert_blocks(connection, blocks)
                     await self.partitions.note_sources(connection, blocks)
+                    placed = [Placed(block.id, block.day, draft.rows) for block, draft in zip(blocks, drafts, strict=True)]
+                    await self._vault.insert(connection, group.prepared.masked, placed)
                 await self._rejections.insert(connection, ((submission.arrival, rejections) for submission, rejections in group.rejections()))
                 for rejected_id in group.replayed():
                     await mark_replayed(connection, rejected_id)

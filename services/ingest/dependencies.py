@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -84,7 +85,9 @@ return out
 class Dependencies:
     """Learns edges and writes them once a while; bounded, whatever is sent."""
 
-    def __init__(self, pool: asyncpg.Pool[Any], redis: Redis, *, keep_days: int, registry: CollectorRegistry) -> None:
+    def __init__(self, pool: asyncpg.Pool[Any], redis: Redis, *, mask: Callable[[str], str], keep_days: int, registry: CollectorRegistry) -> None:
+        """`mask` hides secrets in the names of services."""
+        self._mask = mask
         self._pool = pool
         self._redis = redis
         self._keep = timedelta(days=keep_days)
@@ -95,6 +98,7 @@ class Dependencies:
     async def learn(self, body: bytes, spans: Sequence[Span]) -> None:
         """Takes the spans of a request, which is known by its bytes when it is sent again. Never fails."""
         self._spans.inc(len(spans))
+        spans = self._mask_names(spans)
         local = {span.key: span for span in spans}
         parents = {span.parent for span in spans}
         answered: set[bytes] = set()
@@ -144,6 +148,13 @@ class Dependencies:
                 if rest:
                     peer, kind, minute, duration_ns, failed = json.loads(rest)
                     self._count(minute, name, peer, kind, duration_ns, failed, -1)
+
+    def _mask_names(self, spans: Sequence[Span]) -> Sequence[Span]:
+        names = {span.service for span in spans} | {span.peer for span in spans}
+        masked = {name: hidden for name in names if (hidden := self._mask(name)) != name}
+        if not masked:
+            return spans
+        return [replace(span, service=masked.get(span.service, span.service), peer=masked.get(span.peer, span.peer)) for span in spans]
 
     async def _match(self, body: bytes, calls: Sequence[Span], entries: Sequence[Span]) -> list[Any] | None:
         """Leaves ends at Redis and returns their others; None for a request that came before."""

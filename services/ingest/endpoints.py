@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from services.ingest.tokens import Agent
@@ -56,7 +57,9 @@ class Endpoint:
 class Endpoints:
     """The endpoints of this process, bounded; the least recently seen go first."""
 
-    def __init__(self) -> None:
+    def __init__(self, mask: Callable[[str], str]) -> None:
+        """`mask` hides what clients put into their names and into what they are refused for."""
+        self._mask = mask
         self._known: OrderedDict[tuple[str, str], Endpoint] = OrderedDict()
 
     def taken(self, arrival: Arrival, *, events: int, duplicates: int, rejected: int) -> None:
@@ -75,7 +78,7 @@ class Endpoints:
         """Counts a request that got an error reply."""
         endpoint = self._touch(arrival)
         endpoint.refused += 1
-        endpoint.last_error, endpoint.last_error_at = error[:MAX_ERROR], endpoint.last_seen_at
+        endpoint.last_error, endpoint.last_error_at = self._mask(error)[:MAX_ERROR], endpoint.last_seen_at
 
     def all(self) -> list[Endpoint]:
         """Returns the endpoints, the most recently seen last."""
@@ -92,7 +95,7 @@ class Endpoints:
             self._known.move_to_end(key)
         now = time.time_ns()
         endpoint.last_seen_at = now
-        client = (arrival.address, arrival.user_agent[:MAX_ERROR])
+        client = (arrival.address, self._mask(arrival.user_agent)[:MAX_ERROR])
         if client in endpoint.clients:
             endpoint.clients.move_to_end(client)
         elif len(endpoint.clients) >= MAX_CLIENTS:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TypeVar
 from uuid import UUID
 
@@ -13,6 +14,7 @@ from services.ingest.batch import Batch
 from services.ingest.committer import Committer
 from services.ingest.endpoints import Arrival, Endpoints
 from services.ingest.groups import Outcome, Submission
+from services.ingest.masking import Masker
 from services.ingest.rejections import Rejection
 from services.ingest.settings import IngestSettings
 from services.ingest.sources import SourceBook
@@ -29,8 +31,9 @@ ResultT = TypeVar("ResultT")
 class Intake:
     """Bounds what is in work, decodes bodies, and has batches committed."""
 
-    def __init__(self, settings: IngestSettings, sources: SourceBook, committer: Committer, worker: Worker) -> None:
-        self.endpoints = Endpoints()
+    def __init__(self, settings: IngestSettings, sources: SourceBook, committer: Committer, worker: Worker, masker: Masker) -> None:
+        self.endpoints = Endpoints(masker.mask_name)
+        self._masker = masker
         self._settings = settings
         self._sources = sources
         self._committer = committer
@@ -57,6 +60,7 @@ class Intake:
             finally:
                 self._pending_bytes -= size
         except ElisError as error:
+            error.message = self._masker.mask_text(error.message)  # it may quote what was sent
             self.endpoints.refused(arrival, error.message)
             raise
 
@@ -90,6 +94,12 @@ class Intake:
         if not batch.body and not rejections:
             return Outcome(0, 0, 0)
         timed = bool(idempotency_key) or record_keys is not None or all(batch.timestamp)
+        # Names are masked before anything knows them. Whatever depends on a name knows its masked form only.
+        self._masker.mask_names(batch.source)
+        if environments is not None:
+            environments = list(environments)
+            self._masker.mask_names(environments)
+        rejections = [replace(rejection, source=self._masker.mask_name(rejection.source)) for rejection in rejections]
         for row, name in enumerate(batch.source):
             system, environment = systems[row] if systems else "", environments[row] if environments else ""
             if row == 0 or name != batch.source[row - 1] or system or environment:

@@ -10,7 +10,7 @@ from services.ingest.batch import Batch
 from services.ingest.fingerprints import fingerprint_bodies
 from services.ingest.formats import FORMATS
 from services.ingest.joining import join_rows
-from services.ingest.masking import Masker
+from services.ingest.masking import Masked, Masker
 from services.ingest.rejections import Rejection, RejectReason
 from services.ingest.settings import IngestSettings
 from services.ingest.sources import SourceBook
@@ -40,6 +40,8 @@ class Prepared:
     """The rows that are events."""
     rejections: dict[int, Rejection] = field(default_factory=dict)
     """What became of the others, by row."""
+    masked: Masked = field(default_factory=Masked)
+    """What masking replaced: values to seal and tokens to join, which are stored in the commit of the events."""
 
 
 class Pipeline:
@@ -63,7 +65,7 @@ class Pipeline:
         prepared.rows = self._select_sound(batch, prepared.rejections)
         self._parse(batch, prepared.rows, formats)
         prepared.rows = join_rows(batch, prepared.rows, observed_at, apart)
-        self._masker.mask_batch(batch)
+        prepared.masked = self._masker.mask_batch(batch)
         prepared.timestamps = self._judge_times(batch, observed_at)
         prepared.fingerprints, prepared.templates = fingerprint_bodies(batch.body)
         texts = {number: f"{number:016x}" for number in prepared.templates}

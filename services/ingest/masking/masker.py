@@ -78,10 +78,21 @@ class Masker:
         return masked
 
     def mask_name(self, name: str) -> str:
-        """Returns a name of a source, an environment, a sender: masked, and remembered, since names come again."""
+        """Returns a name of a source, a service, a sender: masked, and remembered, since names come again."""
+        if name in self._rule_set.clean_names:
+            return name
         column = [name]
-        self._mask_names(column, Notes(self._rule_set, self._keys, None))
+        self.mask_names(column)
         return column[0]
+
+    def mask_names(self, column: list[str]) -> None:
+        """Masks names in place."""
+        if not set(column).difference(self._rule_set.clean_names):
+            return
+        notes = Notes(self._rule_set, self._keys, None)
+        self._mask_names(column, notes)
+        if notes.masked.hits and self._hits is not None:
+            self._hits.add(notes.masked.hits)
 
     def mask_text(self, text: str) -> str:
         """Returns one text masked."""

@@ -63,7 +63,7 @@ class OtlpHttpReceiver:
         try:
             agent = await authenticate(request.headers.get("authorization"), self._tokens)
             if content_type not in (PROTOBUF, JSON):
-                raise UnsupportedEncoding(f"the content type {content_type[:60]!r} is not supported; use {PROTOBUF} or {JSON}")
+                raise UnsupportedEncoding(f"the content type is not supported; use {PROTOBUF} or {JSON}")
             arrival = arrival_of(request, PROTOCOL, agent)
             with self._intake.admit(arrival, admitted_size(request, self._limit)):
                 reply = await export(await read_body(request, self._limit), content_type, arrival)

@@ -14,6 +14,7 @@ from typing import Any
 import asyncpg
 import httpx
 import pytest
+from prometheus_client import CollectorRegistry
 
 from kit.db import open_pool
 from kit.server import Application, cancel_tasks
@@ -24,7 +25,7 @@ from services.ingest.app import build
 from services.ingest.committer import Committer
 from services.ingest.endpoints import Arrival
 from services.ingest.intake import Intake
-from services.ingest.masking import BUILT_IN_RULES, Masker
+from services.ingest.masking.assembly import assemble_masking
 from services.ingest.pipeline import Pipeline
 from services.ingest.rejection_store import RejectionStore
 from services.ingest.rejections import Sealer
@@ -68,12 +69,13 @@ class NullRedisAnnouncer(Announcer):
 async def run_intake(settings: IngestSettings, pool: asyncpg.Pool[Any]) -> AsyncIterator[Intake]:
     """Runs an intake with its committer."""
     sources = SourceBook(pool)
-    masker = Masker(settings.masking_key.get_secret_value().encode(), BUILT_IN_RULES)
+    masking = assemble_masking(pool, CollectorRegistry(), masking_keys=settings.masking_keys, seal_keys=settings.seal_keys)
+    masker = masking.masker
     worker = Worker()
     rejections = RejectionStore(Sealer([bytes(32)]), masker.mask_text, bytes_per_day=settings.rejected_bytes_per_day)
-    committer = Committer(settings, pool, sources, Pipeline(settings, sources, masker), rejections, NullRedisAnnouncer(), worker)
+    committer = Committer(settings, pool, sources, Pipeline(settings, sources, masker), rejections, masking.vault, NullRedisAnnouncer(), worker)
     task = asyncio.create_task(committer.run())
-    yield Intake(settings, sources, committer, worker)
+    yield Intake(settings, sources, committer, worker, masker)
     await cancel_tasks([task])
 
 
