@@ -9,6 +9,7 @@ import structlog
 
 from elis.correlate.v1 import correlate_pb2_grpc as correlate_rpc
 from elis.ingest.v1 import ingest_pb2_grpc as ingest_rpc
+from elis.ingest.v1 import retention_pb2_grpc as retention_rpc
 from elis.search.v1 import search_pb2 as pb
 from elis.search.v1 import search_pb2_grpc as rpc
 from kit.cache import open_redis
@@ -17,6 +18,7 @@ from kit.identity import Identity, connect_as_caller, connect_as_self, open_iden
 from kit.server import Application, Servicer
 from services.search.engines.tantivy.engine import FolderInUse, TantivyOptions, open_tantivy
 from services.search.feed import Feed
+from services.search.retention import Retention
 from services.search.rpc import SearchServicer
 from services.search.settings import SearchSettings
 from services.search.state import IndexStates
@@ -70,5 +72,5 @@ async def assemble(settings: SearchSettings, identity: Identity) -> AsyncIterato
                 )
             ],
             verifier=identity.verifier,
-            background=[feed.run, wake.listen, IndexStates(database, engine).run],
+            background=[feed.run, wake.listen, IndexStates(database, engine).run, Retention(retention_rpc.RetentionServiceStub(ingest_channel), engine).run],
         )

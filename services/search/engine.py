@@ -107,6 +107,9 @@ class Engine(Protocol):
     async def delete_day(self, day: int) -> None:
         """Deletes the events of a day."""
 
+    async def forget(self, day: int, sources: Sequence[str], observed_before: int) -> None:
+        """Deletes the events of a day that came from these sources and were observed before a moment, nanoseconds since 1970."""
+
     async def days(self) -> list[DayState]:
         """Returns the days held, oldest first."""
 

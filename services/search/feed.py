@@ -56,6 +56,7 @@ class Feed:
         self._engine = engine
         self._wake = wake
         self._commit_interval = settings.index_commit_interval.total_seconds()
+        self._longest_interval = settings.index_longest_commit_interval.total_seconds()
         self._poll_interval = settings.feed_poll_interval.total_seconds()
         self._page_bytes = settings.feed_page_bytes
         self.cursor = engine.position
@@ -114,7 +115,8 @@ class Feed:
 
     async def _commit_if_due(self, as_of: int) -> None:
         """Commits what waits for long enough; everything acknowledged before `as_of` was read."""
-        if self._dirty_since is not None and monotonic() - self._dirty_since >= self._commit_interval:
+        interval = stretch_interval((time_ns() - as_of) / 1e9, self._commit_interval, self._longest_interval)
+        if self._dirty_since is not None and monotonic() - self._dirty_since >= interval:
             await self._engine.commit(self.cursor)
             self._dirty_since = None
         if self._dirty_since is None:
@@ -130,6 +132,11 @@ class Feed:
         if self._patience:
             log.info("feed of blocks is read again")
             self._patience = 0.0
+
+
+def stretch_interval(age: float, shortest: float, longest: float) -> float:
+    """Returns the seconds between two commits while what is read is so many seconds old: late events wait as long again, within bounds."""
+    return max(shortest, min(longest, age))
 
 
 def _cut(blocks: Sequence[ingest.Block]) -> Iterator[list[ingest.Block]]:

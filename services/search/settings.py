@@ -17,7 +17,9 @@ class SearchSettings(Settings):
 
     index_commit_interval: timedelta = timedelta(milliseconds=750)
     """Longest time from reading events to finding them. Every commit costs a small segment: shorter is fresher and dearer."""
-    index_heap_bytes: Annotated[int, Field(ge=15_000_000, le=2_000_000_000)] = 30_000_000
+    index_longest_commit_interval: timedelta = timedelta(seconds=5)
+    """The same while the index is behind: what is old already waits as long again, up to this, because larger commits cost less per event."""
+    index_heap_bytes: Annotated[int, Field(ge=15_000_000, le=2_000_000_000)] = 60_000_000
     """Memory of one index writer thread before it writes a segment."""
     index_threads: Annotated[int, Field(ge=1, le=8)] = 1
     """Writer threads per day."""

@@ -120,6 +120,10 @@ class TantivyEngine:
         """Deletes a day's folder."""
         await self._write(lambda: self._writers.delete_day(day))
 
+    async def forget(self, day: int, sources: Sequence[str], observed_before: int) -> None:
+        """Deletes documents; a day without any is deleted whole, with its lines."""
+        await self._write(lambda: self._writers.forget(day, sources, observed_before))
+
     async def days(self) -> list[DayState]:
         """Returns the days held."""
         return [DayState(day, events) for day, events in self._days.held().items()]

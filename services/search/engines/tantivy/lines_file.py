@@ -2,7 +2,7 @@
 
 Tantivy would keep a line as a stored field: encoded as base64 inside of JSON, compressed in small pieces, and copied by
 every merge. Here a line is written once. `lines` holds zstd frames of about 32 KiB of lines each; `lines.table` has two
-64-bit numbers (little endian) for each frame: the rows and the bytes up to its end.
+64-bit numbers for each frame: the rows and the bytes up to its end.
 
 Lines are durable before the commit of the index that refers to them. A crash in between leaves rows that nothing refers
 to, and may leave a torn end, which the next writer cuts off.
@@ -10,13 +10,15 @@ to, and may leave a torn end, which the next writer cuts off.
 
 from __future__ import annotations
 
+import mmap
 import os
+import struct
 import weakref
+from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 import zstandard
 
 CHUNK_BYTES = 32 * 1024
@@ -25,7 +27,7 @@ MAX_CHUNK_BYTES = 512 * 1024 * 1024
 LEVEL = 1
 _LINES = "lines"
 _TABLE = "lines.table"
-_ENTRY = np.dtype("<u8")
+_ENTRY = struct.Struct("@QQ")
 _KEPT_CHUNKS = 32
 """Decompressed frames that one page keeps: events that are neighbours in time are near each other here too."""
 
@@ -41,7 +43,7 @@ class LinesWriter:
         self._compressor = zstandard.ZstdCompressor(level=LEVEL)
         self._pending: list[str] = []
         self._pending_bytes = 0
-        self._table_size = os.fstat(self._table).st_size // (2 * _ENTRY.itemsize) * 2 * _ENTRY.itemsize
+        self._table_size = os.fstat(self._table).st_size // _ENTRY.size * _ENTRY.size
         self._rows, self._size = self._last_entry()
         os.ftruncate(self._table, self._table_size)
         os.ftruncate(self._lines, self._size)
@@ -73,24 +75,22 @@ class LinesWriter:
     def _write(self, chunks: Sequence[Sequence[str]]) -> None:
         frames = [self._compressor.compress("\n".join(chunk).encode()) for chunk in chunks]
         _write_at(self._lines, b"".join(frames), self._size)
-        entries = []
+        table = b""
         for chunk, frame in zip(chunks, frames, strict=True):
             self._rows += len(chunk)
             self._size += len(frame)
-            entries += [self._rows, self._size]
-        table = np.array(entries, dtype=_ENTRY).tobytes()
+            table += _ENTRY.pack(self._rows, self._size)
         _write_at(self._table, table, self._table_size)
         self._table_size += len(table)
 
     def _last_entry(self) -> tuple[int, int]:
         """Returns the rows and bytes that are whole; cuts the table where the lines did not get as far."""
         written = os.fstat(self._lines).st_size
-        entry = 2 * _ENTRY.itemsize
         while self._table_size:
-            rows, size = np.frombuffer(os.pread(self._table, entry, self._table_size - entry), dtype=_ENTRY)
+            rows, size = _ENTRY.unpack(os.pread(self._table, _ENTRY.size, self._table_size - _ENTRY.size))
             if size <= written:
-                return int(rows), int(size)
-            self._table_size -= entry
+                return rows, size
+            self._table_size -= _ENTRY.size
         return 0, 0
 
 
@@ -100,25 +100,23 @@ class LinesFile:
     def __init__(self, folder: Path) -> None:
         self._lines = os.open(folder / _LINES, os.O_RDONLY)
         weakref.finalize(self, os.close, self._lines)
-        table = folder / _TABLE
-        entries = table.stat().st_size // (2 * _ENTRY.itemsize)
-        self._table = np.memmap(table, dtype=_ENTRY, mode="r", shape=(entries, 2)) if entries else np.zeros((0, 2), dtype=_ENTRY)
+        with (folder / _TABLE).open("rb") as file:
+            size = os.fstat(file.fileno()).st_size // _ENTRY.size * _ENTRY.size
+            # An empty file cannot be mapped.
+            table = memoryview(mmap.mmap(file.fileno(), size, prot=mmap.PROT_READ) if size else b"").cast("Q")
+        self._row_ends, self._ends = table[::2], table[1::2]
 
     def locate(self, row: int) -> tuple[int, int]:
         """Returns the number of the chunk that has a row, and the place in it; raises ValueError when there is none."""
-        chunk = int(np.searchsorted(self._table[:, 0], row, side="right"))
-        if chunk == len(self._table):
+        chunk = bisect_right(self._row_ends, row)
+        if chunk == len(self._ends):
             raise ValueError(f"the lines of the day end before row {row}")
-        return chunk, row - (int(self._table[chunk - 1, 0]) if chunk else 0)
+        return chunk, row - (self._row_ends[chunk - 1] if chunk else 0)
 
-    def read(self, chunk: int) -> list[bytes]:
-        """Returns the lines of a chunk; raises ValueError when it is damaged."""
-        start, end = int(self._table[chunk - 1, 1]) if chunk else 0, int(self._table[chunk, 1])
-        try:
-            frame = os.pread(self._lines, end - start, start)
-            return zstandard.ZstdDecompressor().decompress(frame, max_output_size=MAX_CHUNK_BYTES).split(b"\n")
-        except zstandard.ZstdError as error:
-            raise ValueError(f"chunk {chunk} of the lines of the day is damaged: {error}") from error
+    def read(self, chunk: int) -> bytes:
+        """Returns a chunk as it is stored."""
+        start = self._ends[chunk - 1] if chunk else 0
+        return os.pread(self._lines, self._ends[chunk] - start, start)
 
 
 class LinesReader:
@@ -126,17 +124,24 @@ class LinesReader:
 
     def __init__(self, file: LinesFile) -> None:
         self._file = file
+        self._decompressor = zstandard.ZstdDecompressor()
         self._chunks: OrderedDict[int, list[bytes]] = OrderedDict()
 
     def get(self, row: int) -> bytes:
-        """Returns the line of a row; raises ValueError when it is not there."""
+        """Returns the line of a row; raises ValueError when it is not there or damaged."""
         chunk, place = self._file.locate(row)
         lines = self._chunks.get(chunk)
         if lines is None:
-            lines = self._chunks[chunk] = self._file.read(chunk)
+            lines = self._chunks[chunk] = self._read(chunk)
             if len(self._chunks) > _KEPT_CHUNKS:
                 self._chunks.popitem(last=False)
         return lines[place]
+
+    def _read(self, chunk: int) -> list[bytes]:
+        try:
+            return self._decompressor.decompress(self._file.read(chunk), max_output_size=MAX_CHUNK_BYTES).split(b"\n")
+        except zstandard.ZstdError as error:
+            raise ValueError(f"chunk {chunk} of the lines of the day is damaged: {error}") from error
 
 
 def _write_at(descriptor: int, content: bytes, offset: int) -> None:

@@ -32,7 +32,7 @@ from services.search.conditions import (
 from services.search.engine import DAY, Key
 from services.search.engines.tantivy.schema import ATTRIBUTES, BODY, TEXT_MARK, mark_text, open_index
 
-_INDEXED_NUMBERS = {"severity_number"}
+_INDEXED_NUMBERS = {"timestamp", "severity_number"}
 _UNSIGNED = {"event_id", "severity_number"}
 _SPECIAL = re.compile(r"([^\w.])")
 

@@ -97,14 +97,16 @@ class Reader:
     def _rank(self, searcher: Searcher, query: Query, *, newest_first: bool, limit: int) -> list[tuple[int, int, int]]:
         """Returns the first events of one day in order as (timestamp, event id, row), exact where timestamps are equal.
 
-        The index orders by timestamp alone. Of the last timestamp of a full page it returns any of the events that
-        share it, so these are asked for again, in the order of their ids.
+        The index orders by timestamp alone. Where the last timestamp of a full page goes on behind it, any of the
+        events that share it were returned, so these are asked for again, in the order of their ids.
         """
         order = Order.Desc if newest_first else Order.Asc
-        found = searcher.search(query, limit=limit, count=False, order_by_field="timestamp", order=order).hits
+        found = searcher.search(query, limit=limit + 1, count=False, order_by_field="timestamp", order=order).hits
         ties: list[tuple[int, int, DocAddress]] = []
-        if len(found) == limit:
-            last = found[-1][0]
+        if len(found) > limit and found[limit - 1][0] != found[limit][0]:
+            found = found[:limit]
+        elif len(found) > limit:
+            last = found[limit][0]
             found = [hit for hit in found if hit[0] != last]
             tied = self._queries.with_timestamp(query, last)
             hits = searcher.search(tied, limit=limit - len(found), count=False, order_by_field="event_id", order=order).hits

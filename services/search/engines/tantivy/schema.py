@@ -41,7 +41,7 @@ def create_schema() -> Schema:
     builder = SchemaBuilder()
     builder.add_unsigned_field(ROW, fast=True)
     builder.add_unsigned_field("event_id", fast=True)
-    builder.add_integer_field("timestamp", fast=True)
+    builder.add_integer_field("timestamp", indexed=True, fast=True)
     builder.add_integer_field("observed_at", fast=True)
     builder.add_integer_field(MILLISECOND, fast=True)
     builder.add_unsigned_field("severity_number", indexed=True, fast=True)

@@ -9,7 +9,7 @@ from time import monotonic
 from typing import Any
 
 import structlog
-from tantivy import FieldType, Query, Schema
+from tantivy import FieldType, Occur, Query, Schema
 
 from services.search.engine import LineBlock
 from services.search.engines.tantivy.days import DayBounds, Days
@@ -82,6 +82,20 @@ class Writers:
         """Deletes a day's index."""
         self._writers.pop(day, None)
         self._days.delete(day)
+
+    def forget(self, number: int, sources: Sequence[str], observed_before: int) -> None:
+        """Deletes and commits what of a day came from these sources before a moment; a day of which nothing is left goes whole."""
+        bounds = self._days.bounds(number)
+        if bounds is None:
+            return
+        day = self._writers.get(number) or self._open(number)
+        theirs = Query.term_set_query(self._schema, "source", list(sources))
+        earlier = Query.range_query(self._schema, "observed_at", FieldType.Integer, -(2**63), observed_before, include_upper=False)
+        day.writer.delete_documents_by_query(Query.boolean_query([(Occur.Must, theirs), (Occur.Must, earlier)]))
+        self._commit_day(number, day)
+        self._days.refresh(number, bounds)
+        if not self._days.searcher(number).num_docs:
+            self.delete_day(number)
 
     def _open(self, day: int) -> _DayWriter:
         if len(self._writers) >= self._most_open:
