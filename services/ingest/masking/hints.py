@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import accumulate
 from typing import AnyStr, Final
 
 import numpy as np
@@ -85,9 +86,9 @@ class HintScanner:
                 found.setdefault(position, []).extend(real)
         if not found:
             return {}
-        ends = _find_all(data, separator)
-        if len(ends) != rows - 1:
+        if data.count(separator) != rows - 1:
             return None
+        ends = list(accumulate(map(len, data.split(separator)), lambda end, length: end + len(separator) + length))
         return {position: _rows_of(places, ends) for position, places in found.items()}
 
     def _find_small(self, data: bytes) -> Iterator[tuple[int, list[int]]]:
@@ -130,12 +131,7 @@ class HintScanner:
 
 def _find_all(data: AnyStr, text: AnyStr) -> list[int]:
     """Returns where a text stands."""
-    places: list[int] = []
-    place = data.find(text)
-    while place >= 0:
-        places.append(place)
-        place = data.find(text, place + len(text))
-    return places
+    return [match.start() for match in re.finditer(re.escape(text), data)]
 
 
 def _rows_of(places: list[int], ends: list[int]) -> list[int]:
