@@ -65,7 +65,7 @@ held_sources = Table(
     Column("source", Text, nullable=False),
     PrimaryKeyConstraint("day", "keep_days", "source"),
 )
-"""Whose events a partition of the blocks holds: what the search index may keep of a day."""
+"""Whose events a partition of the blocks holds: what the search index may keep of a day. The empty name: anybody's."""
 
 feed = Table(
     "feed",

@@ -38,5 +38,6 @@ class RetentionServicer(rpc.RetentionServiceServicer):
             if is_unavailable(error):
                 raise unavailable(error) from error
             raise
-        days = [pb.HeldDay(day=day, sources=[row["source"] for row in held]) for day, held in groupby(rows, key=lambda row: row["day"])]
-        return pb.ListHeldSourcesResponse(days=days)
+        days = [(day, [row["source"] for row in held]) for day, held in groupby(rows, key=lambda row: row["day"])]
+        # The empty name sorts first.
+        return pb.ListHeldSourcesResponse(days=[pb.HeldDay(day=day, sources=filter(None, sources), others=not sources[0]) for day, sources in days])

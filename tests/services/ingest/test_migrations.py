@@ -67,14 +67,16 @@ async def test_blocks_survive_the_change_of_their_partitions_both_ways(database_
     await engine.dispose()
 
     await asyncio.to_thread(migrate, "ingest", database_url)
-    connection = await asyncpg.connect(database_url)
-    rows = await connection.fetch("SELECT id, day, keep_days, length(lines) AS size, tableoid::regclass::text AS name FROM ingest.blocks ORDER BY id")
+    raw = await asyncpg.connect(database_url)
+    rows = await raw.fetch("SELECT id, day, keep_days, length(lines) AS size, tableoid::regclass::text AS name FROM ingest.blocks ORDER BY id")
     assert [tuple(row) for row in rows] == [(day, day, 0, day, f"ingest.blocks_{day}_0") for day in (20_000, 20_001)]
-    indexes = await connection.fetch("SELECT tablename FROM pg_indexes WHERE schemaname = 'ingest' AND tablename LIKE 'blocks\\_2%'")
+    held = await raw.fetch("SELECT day, keep_days, source FROM ingest.held_sources ORDER BY day")
+    assert [tuple(row) for row in held] == [(20_000, 0, ""), (20_001, 0, "")]
+    indexes = await raw.fetch("SELECT tablename FROM pg_indexes WHERE schemaname = 'ingest' AND tablename LIKE 'blocks\\_2%'")
     assert sorted(row["tablename"] for row in indexes) == ["blocks_20000_0"] * 2 + ["blocks_20001_0"] * 2
-    await connection.close()
+    await raw.close()
 
     await change(database_url, BEFORE_RETENTION)
-    connection = await asyncpg.connect(database_url)
-    assert [tuple(row) for row in await connection.fetch("SELECT id, day FROM ingest.blocks ORDER BY id")] == [(20_000, 20_000), (20_001, 20_001)]
-    await connection.close()
+    raw = await asyncpg.connect(database_url)
+    assert [tuple(row) for row in await raw.fetch("SELECT id, day FROM ingest.blocks ORDER BY id")] == [(20_000, 20_000), (20_001, 20_001)]
+    await raw.close()

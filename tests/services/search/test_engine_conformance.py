@@ -17,7 +17,7 @@ from services.search.conditions import Condition, Everything
 from services.search.engine import DAY, MAX_PAGE_BYTES, Engine, Grid, Hits, Key, LineBlock
 from services.search.engines.tantivy.engine import TantivyOptions, open_tantivy
 from services.search.language import parse_query
-from services.search.lines import Line
+from services.search.lines import Line, decode_line
 from services.search.matcher import Candidate, compile_selection
 from services.search.selection import OPEN_END, OPEN_START, Selection
 from tests.services.search.corpus import NOON, compress, lines_of, make_block, make_blocks, make_line
@@ -341,6 +341,25 @@ async def test_a_deleted_day_is_gone_and_can_come_again(engine: Engine) -> None:
     assert await engine.index(blocks) == 10
     await engine.commit("again")
     assert await engine.count(everything()) == 20
+
+
+async def test_sources_of_a_day_are_forgotten_but_not_what_came_since(engine: Engine) -> None:
+    late = NOON + 40 * DAY
+    events: list[dict[str, Any]] = [{"source": "chatty", "body": "old"}, {"source": "audit", "body": "old"}, {"source": "other", "body": "old"}]
+    await fill(engine, make_blocks([*events, {"source": "chatty", "body": "next", "timestamp": NOON + DAY}], size=1))
+    await engine.index(make_blocks([{"source": "chatty", "body": "late", "observed_at": late}], first_id=50))  # not committed yet
+    await engine.forget(20_000, ["chatty", "other", "unknown"], late)
+    await engine.commit("late")
+    hits = (await engine.search(everything(), newest_first=False, limit=10)).events
+    assert sorted(line.body for line in map(decode_line, (hit.line for hit in hits))) == ["late", "next", "old"]
+    assert await engine.get(1 << 20) is None
+    assert [(day.day, day.events) for day in await engine.days()] == [(20_000, 2), (20_001, 1)]
+    await engine.forget(20_000, ["audit", "chatty"], late + 1)
+    await engine.forget(20_005, ["audit"], late)
+    assert [day.day for day in await engine.days()] == [20_001]
+    assert await engine.index(make_blocks([{"body": "anew"}], first_id=60)) == 1
+    await engine.commit("anew")
+    assert await engine.count(everything()) == 2
 
 
 async def test_lines_that_are_not_canonical_are_left_out(engine: Engine) -> None:

@@ -27,6 +27,14 @@ def upgrade() -> None:
     _create_blocks("keep_days integer NOT NULL DEFAULT 0,", key="id, day, keep_days", partition="day, keep_days")
     op.execute("COMMENT ON COLUMN ingest.blocks.keep_days IS 'days that it is kept, 0: as the setting says; the partition key too'")
     op.execute("CREATE INDEX ix_blocks_created_at ON ingest.blocks (created_at)")
+    op.create_table(
+        "held_sources",
+        sa.Column("day", sa.Integer, nullable=False),
+        sa.Column("keep_days", sa.Integer, nullable=False),
+        sa.Column("source", sa.Text, nullable=False),
+        sa.PrimaryKeyConstraint("day", "keep_days", "source"),
+        schema="ingest",
+    )
     # What there is becomes a partition of the new table as it is: no block is copied. Attaching makes the indexes.
     for name in _partitions("blocks_by_day"):
         day = int(name.removeprefix("blocks_"))
@@ -36,15 +44,9 @@ def upgrade() -> None:
         op.execute(f"ALTER TABLE ingest.{name} ADD COLUMN keep_days integer NOT NULL DEFAULT 0")
         op.execute(f"ALTER TABLE ingest.{name} RENAME TO {name}_0")
         op.execute(f"ALTER TABLE ingest.blocks ATTACH PARTITION ingest.{name}_0 FOR VALUES FROM ({day}, 0) TO ({day}, 1)")
+        # Whose events these are was not noted: the empty name stands for everybody.
+        op.execute(f"INSERT INTO ingest.held_sources (day, keep_days, source) VALUES ({day}, 0, '')")  # noqa: S608
     op.execute("DROP TABLE ingest.blocks_by_day")
-    op.create_table(
-        "held_sources",
-        sa.Column("day", sa.Integer, nullable=False),
-        sa.Column("keep_days", sa.Integer, nullable=False),
-        sa.Column("source", sa.Text, nullable=False),
-        sa.PrimaryKeyConstraint("day", "keep_days", "source"),
-        schema="ingest",
-    )
     op.add_column(
         "sources",
         sa.Column("retention_days", sa.Integer, nullable=False, server_default="0", comment="days that its events are kept; 0: as the setting says"),

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1e\x65lis/ingest/v1/retention.proto\x12\x0e\x65lis.ingest.v1\"&\n\x16ListHeldSourcesRequest\x12\x0c\n\x04\x64\x61ys\x18\x01 \x03(\x05\"\'\n\x07HeldDay\x12\x0b\n\x03\x64\x61y\x18\x01 \x01(\x05\x12\x0f\n\x07sources\x18\x02 \x03(\t\"@\n\x17ListHeldSourcesResponse\x12%\n\x04\x64\x61ys\x18\x01 \x03(\x0b\x32\x17.elis.ingest.v1.HeldDay2v\n\x10RetentionService\x12\x62\n\x0fListHeldSources\x12&.elis.ingest.v1.ListHeldSourcesRequest\x1a\'.elis.ingest.v1.ListHeldSourcesResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1e\x65lis/ingest/v1/retention.proto\x12\x0e\x65lis.ingest.v1\"&\n\x16ListHeldSourcesRequest\x12\x0c\n\x04\x64\x61ys\x18\x01 \x03(\x05\"7\n\x07HeldDay\x12\x0b\n\x03\x64\x61y\x18\x01 \x01(\x05\x12\x0f\n\x07sources\x18\x02 \x03(\t\x12\x0e\n\x06others\x18\x03 \x01(\x08\"@\n\x17ListHeldSourcesResponse\x12%\n\x04\x64\x61ys\x18\x01 \x03(\x0b\x32\x17.elis.ingest.v1.HeldDay2v\n\x10RetentionService\x12\x62\n\x0fListHeldSources\x12&.elis.ingest.v1.ListHeldSourcesRequest\x1a\'.elis.ingest.v1.ListHeldSourcesResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,9 +34,9 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTHELDSOURCESREQUEST']._serialized_start=50
   _globals['_LISTHELDSOURCESREQUEST']._serialized_end=88
   _globals['_HELDDAY']._serialized_start=90
-  _globals['_HELDDAY']._serialized_end=129
-  _globals['_LISTHELDSOURCESRESPONSE']._serialized_start=131
-  _globals['_LISTHELDSOURCESRESPONSE']._serialized_end=195
-  _globals['_RETENTIONSERVICE']._serialized_start=197
-  _globals['_RETENTIONSERVICE']._serialized_end=315
+  _globals['_HELDDAY']._serialized_end=145
+  _globals['_LISTHELDSOURCESRESPONSE']._serialized_start=147
+  _globals['_LISTHELDSOURCESRESPONSE']._serialized_end=211
+  _globals['_RETENTIONSERVICE']._serialized_start=213
+  _globals['_RETENTIONSERVICE']._serialized_end=331
 # @@protoc_insertion_point(module_scope)
