@@ -93,6 +93,11 @@ class IngestSettings(Settings):
     """Whether the Fluent port speaks TLS, with the certificate of ELIS_TLS_CERTIFICATE."""
 
     @property
+    def fluent_accounts(self) -> list[str]:
+        """The users of Fluent clients, each as NAME:PASSWORD."""
+        return _split(self.fluent_users)
+
+    @property
     def masking_keys(self) -> list[bytes]:
         """The masking keys, the current one first."""
         return [key.encode() for key in (self.masking_key.get_secret_value(), *_split(self.masking_old_keys))]
