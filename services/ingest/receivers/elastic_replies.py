@@ -75,9 +75,9 @@ def bulk_reply(request: BulkRequest, outcome: Outcome, took: int, filter_path: s
     """Returns the body of the reply to `_bulk`: one item per action, in their order. `took` is in milliseconds."""
     paths = parse_filter(filter_path)
     parts: list[bytes] = []
-    if not paths or _narrow(paths, "took"):
+    if not paths or () in _narrow(paths, "took"):
         parts.append(b'"took":%d' % took)
-    if not paths or _narrow(paths, "errors"):
+    if not paths or () in _narrow(paths, "errors"):
         parts.append(b'"errors":true' if request.errors else b'"errors":false')
     inside = _narrow(paths, "items") if paths else ()
     if not paths or inside:
@@ -113,7 +113,7 @@ def _items(request: BulkRequest, outcome: Outcome, paths: tuple[_Pattern, ...]) 
 
 def _encode_item(action: Action, result: dict[str, Any], paths: tuple[_Pattern, ...]) -> bytes:
     item: Any = {action.name: {"_index": action.index, "_id": action.id, **result} if action.id else {"_index": action.index, **result}}
-    if paths and paths != ((),):
+    if paths and () not in paths:
         item = select(item, paths)
         if item is _NOTHING:
             return b""
