@@ -148,6 +148,7 @@ def cut_tokens(text: str) -> list[str]:
     return text.split()
 
 
+@lru_cache(maxsize=16_384)
 def read_head(lead: str, mid: str) -> HeadFields:
     """Sorts the ids in front of the stamp (`lead`) and between stamp and message (`mid`) into named fields.
 
