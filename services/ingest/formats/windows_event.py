@@ -11,7 +11,7 @@ from services.ingest import severity
 from services.ingest.batch import Batch
 from services.ingest.formats.base import add_attributes
 from services.ingest.formats.continuation import MAX_BYTES, MAX_LINES
-from services.ingest.formats.fields import spread_fields
+from services.ingest.formats.fields import spread_fields, typed_value
 from services.ingest.formats.json_lines import decode_object
 from services.ingest.formats.windows_xml import read_event
 from services.ingest.timestamps import parse_timestamp
@@ -238,8 +238,8 @@ def _read_winlogbeat(batch: Batch, row: int, fields: dict[str, Any]) -> None:
     if not batch.service[row] and isinstance(provider, str):
         batch.service[row] = provider
     event_id = winlog.get("event_id")
-    if isinstance(event_id, str) and event_id.isascii() and event_id.isdigit() and len(event_id) < 10:
-        winlog["event_id"] = int(event_id)
+    if isinstance(event_id, str):
+        winlog["event_id"] = typed_value(event_id)
     keywords = winlog.get("keywords")
     words = keywords if type(keywords) is list else [keywords]
     _set_level(batch, row, "", "", hex(AUDIT_FAILURE if "Audit Failure" in words else AUDIT_SUCCESS if "Audit Success" in words else 0))
@@ -267,4 +267,5 @@ def _read_nxlog(batch: Batch, row: int, fields: dict[str, Any]) -> None:
         fields["Severity"] = word
     for name, ours in _NXLOG_NAMES.items():
         if name in fields and ours not in fields:
-            fields[ours] = fields.pop(name)
+            value = fields.pop(name)
+            fields[ours] = typed_value(value) if ours == "winlog.event_id" and isinstance(value, str) else value

@@ -25,6 +25,11 @@ SOURCETYPES = {
     "syslog": "syslog",
     "linux_messages_syslog": "syslog",
     "linux_secure": "syslog",
+    "apache:access": "access_log",
+    "nginx:plus:access": "access_log",
+    "nginx:plus:error": "nginx_error",
+    "apache:error": "apache_error",
+    "XmlWinEventLog": "windows_event",
 }
 """Splunk's own names of source types that ELIS has a format for."""
 _TIME = re.compile(rb'"?\s*(\d{1,19})(?:\.(\d{0,9})\d*)?\s*"?')

@@ -94,6 +94,10 @@ def test_predefined_entities_are_read() -> None:
     assert (batch.attributes[0] or {})["winlog.event_data"] == {"a": "<b> & é"}
 
 
+def test_event_ids_are_numbers_however_they_are_written() -> None:
+    assert ids(['{"EventID":"4732","SourceName":"P"}', '{"EventID":4732,"Channel":"Security"}', '{"winlog":{"event_id":"4732"}}', event(4732)]) == [4732] * 4
+
+
 def test_json_that_holds_xml_is_one_record() -> None:
     line = '{"EventID":7,"SourceName":"P","Message":"m","raw":"' + event().replace('"', '\\"') + '"}'
     assert WINDOWS.split([line]) == [line]
