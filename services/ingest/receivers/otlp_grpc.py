@@ -97,7 +97,7 @@ def address_of(peer: str) -> str:
 
 
 def create_otlp_server(settings: IngestSettings, receiver: OtlpGrpcReceiver) -> grpc.aio.Server:
-    """Returns the server of the OTLP/gRPC port. It takes compressed messages and compresses for callers that ask for it."""
+    """Returns the server of the OTLP/gRPC port; its bound holds for messages as they come and as they are decompressed."""
     server = grpc.aio.server(options=[("grpc.max_receive_message_length", settings.max_body_bytes), ("grpc.so_reuseport", 0)])
     for service, method in ((LOGS_SERVICE, receiver.export_logs), (TRACE_SERVICE, receiver.export_traces)):
         # Without a deserializer the method gets the bytes.

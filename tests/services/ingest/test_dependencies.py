@@ -19,11 +19,13 @@ from kit.cache import open_redis
 from services.ingest import dependencies as module
 from services.ingest.dependencies import Dependencies
 from services.ingest.edges import BOUNDS_MS, Edge, list_edges
+from services.ingest.masking import BUILT_IN_RULES, Masker
 from services.ingest.settings import IngestSettings
 from services.ingest.spans import collect_spans
 from services.ingest.tokens import Agent
 
 MILLISECOND = 1_000_000
+MASKER = Masker(b"m" * 32, BUILT_IN_RULES)
 TRACE = bytes(range(16))
 NUMBER = itertools.count(1)
 CLIENT, SERVER, PRODUCER, CONSUMER, INTERNAL = (
@@ -73,7 +75,7 @@ class Replica:
 
     def __init__(self, pool: asyncpg.Pool[Any], redis: Redis) -> None:
         self.registry = CollectorRegistry()
-        self.dependencies = Dependencies(pool, redis, keep_days=30, registry=self.registry)
+        self.dependencies = Dependencies(pool, redis, mask=MASKER.mask_text, keep_days=30, registry=self.registry)
 
     async def take(self, export: ExportTraceServiceRequest) -> None:
         await self.dependencies.learn(export.SerializeToString(), collect_spans(export, Agent("t", "agent", "")))
@@ -141,6 +143,12 @@ async def test_what_sends_no_spans_is_known_by_attributes(pool: asyncpg.Pool[Any
         ("kafka", "messaging"): (1, 0),
     }
     assert found["orders", "redis/cache", "database"].buckets[-1] == 1
+
+
+async def test_names_are_masked(pool: asyncpg.Pool[Any], replica: Replica) -> None:
+    await replica.take(request(web=[make(CLIENT, peer__service="mail of ada@example.com")]))
+    [(_, callee, _)] = await edges(pool, replica)
+    assert callee.startswith("mail of [email:")
 
 
 async def test_no_edge_within_a_service_and_none_without_valid_ids(pool: asyncpg.Pool[Any], replica: Replica) -> None:
