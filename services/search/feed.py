@@ -92,7 +92,6 @@ class Feed:
         try:
             while True:
                 page = await reading
-                self._recover()
                 if page.complete:
                     await self._commit_if_due(page.asked_at)
                     await self._wake.wait(seen, self._time_to_wait())
@@ -121,6 +120,7 @@ class Feed:
             self._dirty_since = None
         if self._dirty_since is None:
             self.as_of = max(self.as_of, as_of)
+            self._recover()
 
     def _time_to_wait(self) -> float:
         """Returns the seconds until there is something to do, even if nothing is announced."""

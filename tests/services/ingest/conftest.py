@@ -66,14 +66,15 @@ class NullRedisAnnouncer(Announcer):
 
 
 @asynccontextmanager
-async def run_intake(settings: IngestSettings, pool: asyncpg.Pool[Any]) -> AsyncIterator[Intake]:
+async def run_intake(settings: IngestSettings, pool: asyncpg.Pool[Any], announcer: Announcer | None = None) -> AsyncIterator[Intake]:
     """Runs an intake with its committer."""
     sources = SourceBook(pool)
     masking = assemble_masking(pool, CollectorRegistry(), masking_keys=settings.masking_keys, seal_keys=settings.seal_keys)
     masker = masking.masker
     worker = Worker()
     rejections = RejectionStore(Sealer([bytes(32)]), masker.mask_text, bytes_per_day=settings.rejected_bytes_per_day)
-    committer = Committer(settings, pool, sources, Pipeline(settings, sources, masker), rejections, masking.vault, NullRedisAnnouncer(), worker)
+    told = announcer or NullRedisAnnouncer()
+    committer = Committer(settings, pool, sources, Pipeline(settings, sources, masker), rejections, masking.vault, told, worker)
     task = asyncio.create_task(committer.run())
     yield Intake(settings, sources, committer, worker, masker)
     await cancel_tasks([task])

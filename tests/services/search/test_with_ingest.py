@@ -15,15 +15,10 @@ from elis.search.v1 import search_pb2 as pb
 from kit.db import open_engine, open_pool
 from kit.server import Application, Servicer, cancel_tasks
 from services.ingest.announcer import Announcer
-from services.ingest.committer import Committer
-from services.ingest.intake import Intake
-from services.ingest.masking import BUILT_IN_RULES, Masker
-from services.ingest.pipeline import Pipeline
-from services.ingest.rejections import Sealer
 from services.ingest.rpc import IngestServicer
 from services.ingest.settings import IngestSettings
-from services.ingest.sources import SourceBook
 from tests.fixtures.servers import run_service
+from tests.services.ingest.conftest import run_intake
 from tests.services.search.corpus import NOON
 from tests.services.search.stage import Stage, until_found
 
@@ -42,17 +37,14 @@ async def run_real_ingest(stage: Stage) -> AsyncIterator[str]:
         seal_key="0" * 64,
     )
     async with open_pool(settings, "ingest") as pool, open_engine(settings, "ingest") as engine, Redis.from_url(stage.redis_url) as redis:
-        sources = SourceBook(pool)
-        await sources.load()
         announcer = Announcer(redis)
-        committer = Committer(settings, pool, sources, Sealer(bytes(32)), announcer)
-        tasks = [asyncio.create_task(committer.run()), asyncio.create_task(announcer.run())]
-        intake = Intake(settings, sources, Pipeline(settings, sources, Masker(b"m" * 64, BUILT_IN_RULES)), committer)
-        servicer = IngestServicer(intake, pool, engine)
-        service = Servicer(ingest.DESCRIPTOR.services_by_name["IngestService"], ingest_rpc.add_IngestServiceServicer_to_server, servicer)
-        async with run_service(Application(servicers=[service], verifier=stage.issuer.verifier())) as address:
-            yield address
-        await cancel_tasks(tasks)
+        task = asyncio.create_task(announcer.run())
+        async with run_intake(settings, pool, announcer) as intake:
+            servicer = IngestServicer(intake, pool, engine)
+            service = Servicer(ingest.DESCRIPTOR.services_by_name["IngestService"], ingest_rpc.add_IngestServiceServicer_to_server, servicer)
+            async with run_service(Application(servicers=[service], verifier=stage.issuer.verifier())) as address:
+                yield address
+        await cancel_tasks([task])
 
 
 async def test_what_ingest_acknowledged_is_found_tailed_and_read_alike(stage: Stage) -> None:
