@@ -46,8 +46,7 @@ class ItemError:
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class Action:
+class Action(msgspec.Struct, frozen=True, gc=False):
     """What a line asks for: its name (`index`, `create`, `update`, `delete`), the index and the document's id (or "")."""
 
     name: str
@@ -89,7 +88,7 @@ class _ActionLine(msgspec.Struct, gc=False, forbid_unknown_fields=True):
 
 
 _decode_action: Final[Callable[[bytes], _ActionLine]] = msgspec.json.Decoder(_ActionLine).decode
-_NAMES: Final = ("index", "create", "update", "delete")
+_NAMES: Final = _ActionLine.__struct_fields__
 
 
 def decode_bulk(body: bytes, agent: Agent, index: str, max_record_bytes: int) -> BulkRequest:
@@ -175,26 +174,25 @@ class _Decoder:
                 return
             source = mended
             document = orjson.loads(source)
-        if type(document) is dict and action.name == "update":
+        update = action.name == "update"
+        if update and type(document) is dict:
             document = document.get("doc") or document.get("upsert")
+            source = orjson.dumps(document) if document else source
         if type(document) is not dict:
-            reason = "an update needs doc or upsert; scripts are not run" if action.name == "update" else "the document is not an object"
+            reason = "an update needs doc or upsert; scripts are not run" if update else "the document is not an object"
             self.refuse(action, ItemError("document_parsing_exception", reason), source)
             return
-        if action.name == "update":
-            source = orjson.dumps(document)
-        if source.count(b"{") + source.count(b"[") > MAX_DEPTH and _is_deeper(document, MAX_DEPTH):
+        # Whoever opens more than MAX_DEPTH opens more than half of that of one kind.
+        if (source.count(b"{") > MAX_DEPTH // 2 or (b"[" in source and source.count(b"[") > MAX_DEPTH // 2)) and _is_deeper(document, MAX_DEPTH):
             self._reject(action, RejectReason.INVALID_DOCUMENT, f"the document is nested more than {MAX_DEPTH} deep", source)
             return
-        self._store(action, document, source)
-
-    def _store(self, action: Action, document: dict[str, Any], source: bytes) -> None:
-        request, batch, index = self.request, self.request.batch, action.index
+        request, index = self.request, action.index
+        batch = request.batch
         row = len(batch.body)
         found = self._ecs.read(document, index)
         if action.id:
             # A repeated update with another content is another event, a repeated document is not.
-            content = blake2b(source, digest_size=16).hexdigest() if action.name == "update" else ""
+            content = blake2b(source, digest_size=16).hexdigest() if update else ""
             request.keys.append(f"{index}\x00{action.id}\x00{content}")
         else:
             request.keys.append("")
@@ -225,11 +223,11 @@ def _read_action(line: bytes, index: str) -> Action | None:
         found = _decode_action(line)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
-    named = [(name, target) for name in _NAMES if (target := getattr(found, name)) is not msgspec.UNSET]
-    if len(named) != 1:
+    targets = msgspec.structs.astuple(found)
+    if targets.count(msgspec.UNSET) != len(targets) - 1:
         return None
-    name, target = named[0]
-    return Action(name, target.index or index, "" if target.id is None else str(target.id))
+    target = next(target for target in targets if target is not msgspec.UNSET)
+    return Action(_NAMES[targets.index(target)], target.index or index, "" if target.id is None else str(target.id))
 
 
 def _is_deeper(document: dict[str, Any], limit: int) -> bool:
