@@ -88,11 +88,12 @@ def bulk_reply(request: BulkRequest, outcome: Outcome, took: int, filter_path: s
 
 
 def _items(request: BulkRequest, outcome: Outcome, paths: tuple[_Pattern, ...]) -> Iterable[bytes]:
-    """Yields the items that the paths leave something of. Those of actions without an id are alike and encoded once."""
+    """Yields the items that the paths leave something of. Those that differ only in their id are encoded once."""
     recognised = outcome.duplicate_rows
     # A request without ids is recognised as a whole.
     all_known = not recognised and outcome.duplicates > 0 and outcome.accepted == 0
-    known: dict[tuple[str, str, int], bytes] = {}
+    known: dict[tuple[str, str, int], tuple[bytes, bytes]] = {}
+    shows_id = not paths or any(_narrow(_narrow(paths, action), "_id") for action in ("index", "create", "update"))
     errors = request.errors
     for number, (action, row) in enumerate(zip(request.actions, request.rows, strict=True)):
         if number in errors:
@@ -100,15 +101,23 @@ def _items(request: BulkRequest, outcome: Outcome, paths: tuple[_Pattern, ...]) 
             item = _encode_item(action, {"status": 400, "error": {"type": error.type, "reason": error.reason}}, paths)
         else:
             status = RECOGNISED if all_known or row in recognised else CREATED
-            if action.id:
-                item = _encode_item(action, {"status": status}, paths)
+            key = (action.name, action.index, status)
+            if key not in known:
+                known[key] = _encode_around(action.name, action.index, status, paths)
+            head, tail = known[key]
+            if action.id and shows_id:
+                item = head + b',"_id":' + orjson.dumps(action.id) + tail if not paths else _encode_item(action, {"status": status}, paths)
             else:
-                key = (action.name, action.index, status)
-                if key not in known:
-                    known[key] = _encode_item(action, {"status": status}, paths)
-                item = known[key]
+                item = head + tail
         if item:
             yield item
+
+
+def _encode_around(name: str, index: str, status: int, paths: tuple[_Pattern, ...]) -> tuple[bytes, bytes]:
+    """Returns an item without an id in two parts, between which the id goes when nothing is filtered."""
+    if paths:
+        return _encode_item(Action(name, index, ""), {"status": status}, paths), b""
+    return b'{"' + name.encode() + b'":{"_index":' + orjson.dumps(index), b',"status":%d}}' % status
 
 
 def _encode_item(action: Action, result: dict[str, Any], paths: tuple[_Pattern, ...]) -> bytes:

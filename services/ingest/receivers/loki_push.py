@@ -51,6 +51,15 @@ LEVEL_LABELS: Final = ("level", "severity_text", "severity", "lvl", "detected_le
 ENVIRONMENT_LABELS: Final = ("environment", "env", "deployment_environment", "deployment_environment_name")
 TRACE_LABELS: Final = ("trace_id", "traceid", "traceID", "traceId", "TraceID")
 SPAN_LABELS: Final = ("span_id", "spanid", "spanID", "spanId", "SpanID")
+_METADATA_ROLES: Final = (
+    ("trace_id", TRACE_LABELS),
+    ("span_id", SPAN_LABELS),
+    ("level", LEVEL_LABELS),
+    ("host", HOST_LABELS),
+    ("service", SERVICE_LABELS[:1]),
+)
+MAX_KNOWN_NAMES: Final = 64
+"""Names of structured metadata up to which a set of them is remembered."""
 _TELLING_NOTHING: Final = ("", "unknown_service", "unknown")
 
 _LABEL = re.compile(r'\s*([^\s="{},]+)\s*=\s*"((?:[^"\\]|\\.)*)"\s*(?:,|$)', re.DOTALL)
@@ -205,19 +214,35 @@ def _add(decoded: LokiBatch, origin: _Origin, timestamps: list[int], lines: list
 
 
 def _apply(batch: Batch, row: int, pairs: dict[str, str], origin: _Origin) -> None:
-    """Moves the structured metadata of an entry into its row; what its stream says already wins."""
-    batch.trace_id[row] = _take_id(pairs, TRACE_LABELS, _TRACE_ID)
-    batch.span_id[row] = _take_id(pairs, SPAN_LABELS, _SPAN_ID)
-    if not origin.level:
-        level = _take(pairs, LEVEL_LABELS)
-        batch.severity_text[row] = level
-        batch.severity_number[row] = severity.severity_of_word(level) if level else 0
-    if not origin.host:
-        batch.host[row] = _take(pairs, HOST_LABELS)
-    if not origin.service:
-        batch.service[row] = _take(pairs, SERVICE_LABELS[:1])
+    """Moves the structured metadata of an entry into its row; what its stream says already wins. `pairs` is used up."""
+    names = tuple(pairs)
+    for role, name in _choose_names(names) if len(names) <= MAX_KNOWN_NAMES else _choose_names.__wrapped__(names):
+        value = pairs[name]
+        if value in _TELLING_NOTHING:
+            continue
+        if role == "trace_id":
+            if not batch.trace_id[row] and _is_id(value.lower(), _TRACE_ID):
+                batch.trace_id[row] = pairs.pop(name).lower()
+        elif role == "span_id":
+            if not batch.span_id[row] and _is_id(value.lower(), _SPAN_ID):
+                batch.span_id[row] = pairs.pop(name).lower()
+        elif role == "level":
+            if not batch.severity_text[row]:
+                batch.severity_text[row] = pairs.pop(name)
+                batch.severity_number[row] = severity.severity_of_word(value)
+        elif role == "host":
+            if not batch.host[row]:
+                batch.host[row] = pairs.pop(name)
+        elif not batch.service[row]:
+            batch.service[row] = pairs.pop(name)
     if pairs:
         batch.attributes[row] = {**pairs, **origin.attributes}
+
+
+@lru_cache(maxsize=4_096)
+def _choose_names(names: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
+    """Returns which names of structured metadata may fill which column, the preferred first. Entries have few sets of names."""
+    return tuple((role, name) for role, wanted in _METADATA_ROLES for name in wanted if name in names)
 
 
 def _read_labels(labels: dict[str, str], agent: Agent, tenant: str) -> _Origin:
@@ -244,14 +269,9 @@ def _take(labels: dict[str, str], names: Iterable[str]) -> str:
     return ""
 
 
-def _take_id(pairs: dict[str, str], names: Iterable[str], pattern: re.Pattern[str]) -> str:
-    """Takes an id that is well-formed and not all zero; any other stays an attribute."""
-    for name in names:
-        value = pairs.get(name, "").lower()
-        if pattern.fullmatch(value) and value.strip("0"):
-            del pairs[name]
-            return value
-    return ""
+def _is_id(value: str, pattern: re.Pattern[str]) -> bool:
+    """Says whether a value is an id of the right length that is not all zero."""
+    return pattern.fullmatch(value) is not None and value.strip("0") != ""
 
 
 def _pairs(labels: Iterable[Any]) -> dict[str, str]:
