@@ -27,6 +27,8 @@ STREAM = "elis:blocks"
 GROUP = "correlate"
 BLOCK_SECONDS = 1.0
 """Longest wait for an announcement."""
+LINGER_SECONDS = 0.25
+"""Pause after announcements: blocks that come one by one are counted several at a time, which costs a fraction."""
 _PAGE = 1000
 _PATIENCE_SECONDS = 1.0
 
@@ -127,6 +129,8 @@ class Feed:
                 announced = min(int(entry_id.split(b"-")[0]) for entry_id, _ in entries)
                 ids = sorted({int(fields[b"id"]) for _, fields in entries})
                 await self._count(ids, AnnouncedAt(announced, self._retention.total_seconds() / 6))
+                if len(entries) < self._batch:
+                    await asyncio.sleep(LINGER_SECONDS)
 
     async def _count(self, ids: Sequence[int], proof: AtCursor | AnnouncedAt) -> None:
         response: ingest.GetBlocksResponse = await self._ingest.GetBlocks(ingest.GetBlocksRequest(ids=ids, with_summary=True))

@@ -122,6 +122,16 @@ class RollUp(Table):
     first_event_id: Mapped[int] = mapped_column(BigInteger)
 
 
+class MinuteChange(Table):
+    """The transaction that last changed the counts of a minute: who follows the counts reads only what is new."""
+
+    __tablename__ = "minute_change"
+    __table_args__ = ({"postgresql_with": {"fillfactor": "50"}},)
+
+    minute: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
+    changed_in: Mapped[int] = mapped_column(BigInteger)
+
+
 class DoneBlock(Table):
     """A block that is counted; forgotten some time after the feed has passed it."""
 

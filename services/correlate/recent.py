@@ -44,6 +44,10 @@ class RecentCounts:
         self._texts: dict[int, str] = {}
         """Texts of templates whose phrases the analyst does not know yet."""
         self._newest_fingerprint = 0
+        self._loaded_until = 0
+        """Newest minute that was read."""
+        self._seen_before = 0
+        """Every transaction with a lower number had ended when minutes were last read."""
 
     async def clocks(self) -> tuple[list[SourceClock], datetime]:
         """Returns the clocks of the sources, and the database's own."""
@@ -57,9 +61,20 @@ class RecentCounts:
         return oldest or 0
 
     async def load(self, after: int, until: int) -> list[int]:
-        """Reads the minutes after one up to another; returns those whose counts have changed."""
-        rows = await self._pool.fetch(
-            "SELECT minute, series_id, events, first_event_id FROM correlate.roll_up WHERE minute > $1 AND minute <= $2", after, until
+        """Reads the minutes after one up to another that are new or were changed since the last time; returns those whose counts differ now.
+
+        What a snapshot does not show yet was changed by a transaction whose number is not below that snapshot's oldest
+        one under way, so it is found the next time.
+        """
+        oldest: int = await self._pool.fetchval("SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint")
+        touched = await self._pool.fetch(
+            "SELECT minute FROM correlate.minute_change WHERE minute > $1 AND minute <= $2 AND changed_in >= $3", after, until, self._seen_before
+        )
+        minutes = sorted({*range(max(after, self._loaded_until) + 1, until + 1), *(row["minute"] for row in touched)})
+        rows = (
+            await self._pool.fetch("SELECT minute, series_id, events, first_event_id FROM correlate.roll_up WHERE minute = ANY($1::int[])", minutes)
+            if minutes
+            else []
         )
         await self._learn_series({row["series_id"] for row in rows})
         templates = self._analyst.templates
@@ -67,7 +82,9 @@ class RecentCounts:
         for minute, series, events, first_event in rows:
             track = self._series[series]
             by_minute[minute].append(Counted(track._replace(template=templates.get(track.template, track.template)), events, first_event))
-        return [minute for minute in range(after + 1, until + 1) if self._analyst.history.put(minute, by_minute[minute])]
+        changed = [minute for minute in minutes if self._analyst.history.put(minute, by_minute[minute])]
+        self._loaded_until, self._seen_before = max(self._loaded_until, until), oldest
+        return changed
 
     async def restore_templates(self) -> None:
         """Takes up the templates that were formed before."""

@@ -27,7 +27,8 @@ class Retention:
         oldest = await session.scalar(text("SELECT min(minute) FROM correlate.roll_up"))
         limit = int((now - self._rollups).timestamp()) // 60
         if oldest is not None and oldest < limit:
-            await session.execute(text("DELETE FROM correlate.roll_up WHERE minute < :limit"), {"limit": min(limit, oldest + BATCH_MINUTES)})
+            for table in ("roll_up", "minute_change"):
+                await session.execute(text(f"DELETE FROM correlate.{table} WHERE minute < :limit"), {"limit": min(limit, oldest + BATCH_MINUTES)})  # noqa: S608
         await session.execute(
             text(
                 """DELETE FROM correlate.finding WHERE id IN

@@ -157,45 +157,56 @@ def _concatenate(parts: list[Rows]) -> Rows:
     return Rows(*(np.concatenate([getattr(part, name) for part in parts]) for name in Rows.__slots__))
 
 
+def _array(column: Integers) -> str:
+    """Returns a column as PostgreSQL writes an array: a parameter of thousands of numbers costs the driver far more."""
+    return f"{{{','.join(map(str, column.tolist()))}}}"
+
+
 async def _add(connection: Connection, rows: Rows) -> None:
     """Upserts the rows, always in the order of their keys, so that replicas never wait for each other in a circle."""
     if not len(rows.minute):
         return
-    order = np.lexsort((rows.first_event, rows.series, rows.minute))
+    order = np.lexsort((rows.series, rows.minute))
     minute, series = rows.minute[order], rows.series[order]
     starts = np.flatnonzero(np.r_[True, (minute[1:] != minute[:-1]) | (series[1:] != series[:-1])])
     await connection.execute(
         """INSERT INTO correlate.roll_up AS r (minute, series_id, events, first_event_id)
-           SELECT * FROM unnest($1::int[], $2::int[], $3::int[], $4::bigint[])
+           SELECT * FROM unnest($1::text::int[], $2::text::int[], $3::text::int[], $4::text::bigint[])
            ON CONFLICT (minute, series_id) DO UPDATE
            SET events = r.events + excluded.events, first_event_id = least(r.first_event_id, excluded.first_event_id)""",
-        minute[starts].tolist(),
-        series[starts].tolist(),
-        np.add.reduceat(rows.events[order], starts).tolist(),
-        rows.first_event[order][starts].tolist(),
+        _array(minute[starts]),
+        _array(series[starts]),
+        _array(np.add.reduceat(rows.events[order], starts)),
+        _array(np.minimum.reduceat(rows.first_event[order], starts)),
     )
     order = np.argsort(rows.fingerprint, kind="stable")
     fingerprint, minute = rows.fingerprint[order], rows.minute[order]
     starts = np.flatnonzero(np.r_[True, fingerprint[1:] != fingerprint[:-1]])
     await connection.execute(
         """INSERT INTO correlate.fingerprint_total AS t (fingerprint_id, events, first_minute, last_minute)
-           SELECT * FROM unnest($1::int[], $2::bigint[], $3::int[], $4::int[])
+           SELECT * FROM unnest($1::text::int[], $2::text::bigint[], $3::text::int[], $4::text::int[])
            ON CONFLICT (fingerprint_id) DO UPDATE
            SET events = t.events + excluded.events, first_minute = least(t.first_minute, excluded.first_minute),
                last_minute = greatest(t.last_minute, excluded.last_minute)""",
-        fingerprint[starts].tolist(),
-        np.add.reduceat(rows.events[order], starts).tolist(),
-        np.minimum.reduceat(minute, starts).tolist(),
-        np.maximum.reduceat(minute, starts).tolist(),
+        _array(fingerprint[starts]),
+        _array(np.add.reduceat(rows.events[order], starts)),
+        _array(np.minimum.reduceat(minute, starts)),
+        _array(np.maximum.reduceat(minute, starts)),
     )
     order = np.argsort(rows.source, kind="stable")
     source, minute = rows.source[order], rows.minute[order]
     starts = np.flatnonzero(np.r_[True, source[1:] != source[:-1]])
     await connection.execute(
         """INSERT INTO correlate.source_clock AS c (source_id, newest_minute, heard_at)
-           SELECT source_id, minute, clock_timestamp() FROM unnest($1::int[], $2::int[]) AS new (source_id, minute)
+           SELECT source_id, minute, clock_timestamp() FROM unnest($1::text::int[], $2::text::int[]) AS new (source_id, minute)
            ON CONFLICT (source_id) DO UPDATE
            SET newest_minute = greatest(c.newest_minute, excluded.newest_minute), heard_at = excluded.heard_at""",
-        source[starts].tolist(),
-        np.maximum.reduceat(minute, starts).tolist(),
+        _array(source[starts]),
+        _array(np.maximum.reduceat(minute, starts)),
+    )
+    await connection.execute(
+        """INSERT INTO correlate.minute_change (minute, changed_in)
+           SELECT minute, pg_current_xact_id()::text::bigint FROM unnest($1::text::int[]) AS new (minute)
+           ON CONFLICT (minute) DO UPDATE SET changed_in = excluded.changed_in""",
+        _array(np.unique(rows.minute)),
     )

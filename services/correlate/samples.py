@@ -20,6 +20,8 @@ MAX_SAMPLED = 400
 MAX_KEYS = 300
 ORDINARY = 0.3
 """Share of a node's ordinary events from which a key says nothing about it."""
+MAX_LEARNED = 2_000
+"""Events of a block of normal operation that are looked at, side by side, so that traces stay whole: what detection costs must not grow with the blocks."""
 MAX_NORMAL = 200
 """Events of a block of normal operation whose keys are noted."""
 MAX_GROUPS = 50_000
@@ -56,7 +58,7 @@ class Samples:
     async def learn_normal(self, block_ids: Iterable[int], names: Names) -> None:
         """Learns the topology and the keys that are always about from blocks of normal operation."""
         for block_id in block_ids:
-            events = await self._read(block_id)
+            events = await self._read(block_id, MAX_LEARNED)
             self._topology.learn(events, names)
             for event in events[:: max(1, len(events) // MAX_NORMAL)]:
                 self._book.meet_ordinary(node_of(event), extract_keys(event), event.timestamp)
@@ -106,13 +108,13 @@ class Samples:
                         return list(chosen)
         return list(chosen)
 
-    async def _read(self, block_id: int) -> list[Event]:
+    async def _read(self, block_id: int, most: int | None = None) -> list[Event]:
         if block_id in self._blocks:
             return []
         self._blocks[block_id] = None
         while len(self._blocks) > _KNOWN_BLOCKS:
             self._blocks.popitem(last=False)
-        return [decode_line(line) for line in await self._reader.read_block(block_id)]
+        return [decode_line(line) for line in (await self._reader.read_block(block_id))[:most]]
 
     async def _collect_evidence(self, finding: Finding, history: History, names: Names) -> None:
         chosen = choose_evidence(finding, history)
