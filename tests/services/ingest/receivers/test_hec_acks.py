@@ -85,6 +85,17 @@ async def test_a_token_without_acknowledgement_needs_no_channel_and_answers_no_q
     assert await post(running_ingest, running_ingest.token, "?channel=whatever", '{"event":"a"}') == (200, {"text": "Success", "code": 0})
 
 
+async def test_a_token_that_was_ended_is_told_so(running_ingest: RunningIngest, running_auth: RunningAuth) -> None:
+    async with grpc.aio.insecure_channel(running_auth.address) as channel:
+        stub = AuthServiceStub(channel)
+        access = (await stub.ExchangeApiKey(auth.ExchangeApiKeyRequest(key=running_auth.credentials.admin_api_key), timeout=10)).access_token
+        metadata = (("authorization", f"Bearer {access}"),)
+        made = await stub.CreateApiKey(auth.CreateApiKeyRequest(name="old", kind="ingest", ack=True), metadata=metadata, timeout=10)
+        await stub.RevokeApiKey(auth.RevokeApiKeyRequest(id=made.key.id), metadata=metadata, timeout=10)
+    for path in ("", "/raw", "/ack"):
+        assert await post(running_ingest, made.secret, path, '{"event":"a"}') == (403, {"text": "Token disabled", "code": 1})
+
+
 async def test_any_replica_answers_for_an_id(redis: Redis, settings: IngestSettings) -> None:
     async with open_redis(settings) as other:
         assert await AckLedger(redis).draw("t", CHANNEL) == 0

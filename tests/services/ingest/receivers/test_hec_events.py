@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.ingest.receivers.hec_events import decode_events, parse_time
+from services.ingest.receivers.hec_events import decode_events, decode_raw, parse_time
 from services.ingest.tokens import Agent
 
 AGENT = Agent("t", "agent", "")
@@ -118,3 +118,78 @@ def test_any_text_survives(texts: list[str], separator: str) -> None:
     decoded, problem = decode(body)
     assert problem is None
     assert decoded.batch.body == texts
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        ('{"severity":"error","rack":"7"}', (17, "error", {"rack": "7"})),
+        ('{"level":"WARN"}', (13, "WARN", None)),
+        ('{"log.level":"debug"}', (5, "debug", None)),
+        ('{"severity":3}', (17, "3", None)),
+        ('{"severity":"3"}', (17, "3", None)),
+        ('{"severity":"purple","level":"info"}', (9, "info", {"severity": "purple"})),
+        ('{"severity":true,"level":["error"]}', (0, "", {"severity": True, "level": ["error"]})),
+        ('{"level":99}', (0, "", {"level": 99})),
+    ],
+)
+def test_fields_set_the_severity_in_the_senders_own_word(fields: str, expected: tuple[int, str, Any]) -> None:
+    decoded, _ = decode(f'{{"event":"a","fields":{fields}}}')
+    batch = decoded.batch
+    assert (batch.severity_number[0], batch.severity_text[0], batch.attributes[0]) == expected
+
+
+@pytest.mark.parametrize("fields", ['"text"', "5", "[]", '{"a":[{"b":1}]}', '{"a":[[1]]}', '{"a":{}}', '{"a":' + "[" * 500 + "]" * 500 + "}"])
+def test_fields_that_are_not_flat_are_refused(fields: str) -> None:
+    decoded, problem = decode(f'{{"event":"a"}}{{"event":"b","fields":{fields}}}')
+    assert (problem, decoded.batch.body) == ((15, 1), ["a"])
+
+
+def test_metadata_is_not_carried_to_the_next_envelope() -> None:
+    decoded, _ = decode('{"event":"a","host":"h","source":"s","sourcetype":"syslog","index":"i","fields":{"level":"error"}}{"event":"b"}')
+    batch = decoded.batch
+    assert (batch.host, batch.source, decoded.formats) == (["h", ""], ["s", "agent"], ["syslog", ""])
+    assert (batch.severity_number, batch.attributes[1]) == ([17, 0], None)
+
+
+def test_strict_mode_refuses_members_that_splunk_does_not_know() -> None:
+    for body, found in (
+        ('{"event":"a"}\n{"event":"b","extra":1}', (5, 1)),
+        ('{"event":"a"}{"event":"b"}', None),
+        ('{"event":"a"}{"event":"b"', (6, 1)),
+        ('{"event":"a"}[]', (6, 1)),
+    ):
+        _, problem = decode_events(body.encode(), {}, AGENT, strict=True)
+        assert ((problem.code, problem.event_number) if problem else None) == found
+    assert decode('{"event":"a","extra":1}')[1] is None
+
+
+def test_many_fields_and_the_same_key_twice_are_taken() -> None:
+    fields = ",".join(f'"k{number}":{number}' for number in range(100_000))
+    decoded, problem = decode(f'{{"event":"a","event":"b","host":"x","host":"y","fields":{{{fields}}}}}')
+    assert (problem, decoded.batch.body, decoded.batch.host) == (None, ["b"], ["y"])
+    assert len(decoded.batch.attributes[0]) == 100_000
+
+
+@pytest.mark.parametrize(("time", "nanoseconds"), [("253402300799", 253402300799 * 10**6), ("0", 0), ("9999999999999999999", 2**63 - 1)])
+def test_times_at_the_edge_are_kept_in_range(time: str, nanoseconds: int) -> None:
+    assert parse_time(time.encode()) == nanoseconds
+
+
+def test_control_characters_stay_in_their_event() -> None:
+    decoded, problem = decode('{"event":"a\\u0000\\r\\n\\u001b[31mb"}{"event":"c"}')
+    assert (problem, decoded.batch.body) == (None, ["a\0\r\n\x1b[31mb", "c"])
+
+
+def test_raw_text_is_cut_at_line_feeds_only() -> None:
+    body = "2026-11-24 06:00:00 ERROR a\x0b\u2028b\r\n\r\n \n2026-11-24 06:00:01 INFO c".encode() + b"\xff"
+    decoded = decode_raw(body, {"sourcetype": "app", "source": "s", "host": "h", "index": "i", "system": "sap"}, AGENT)
+    assert decoded.batch.body == ["2026-11-24 06:00:00 ERROR a\x0b\u2028b", "2026-11-24 06:00:01 INFO c\ufffd"]
+    assert (decoded.batch.source, decoded.batch.host, decoded.systems) == (["s", "s"], ["h", "h"], ["sap", "sap"])
+    assert decoded.batch.attributes == [{"splunk.sourcetype": "app", "splunk.index": "i"}] * 2
+
+
+@given(st.binary(max_size=300))
+def test_any_raw_bytes_are_cut(body: bytes) -> None:
+    decoded = decode_raw(body, {}, AGENT)
+    assert len(decoded.formats) == len(decoded.batch) == len(decoded.systems)
