@@ -14,7 +14,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from elis.auth.v1 import auth_pb2 as pb
 from gateway.context import Info
 from gateway.paging import PAGE_SIZE, After, Connection, First, Page, read_page
-from gateway.scalars import NANOSECONDS, DateTime
+from gateway.scalars import NANOSECONDS, BigInt, DateTime
 from kit.auth import principal
 
 
@@ -42,6 +42,8 @@ class ApiKey:
     role: str | None = strawberry.field(description="Role of an API key; null for an ingest token.")
     source: str | None = strawberry.field(description="The source that an ingest token is bound to; null when the sender names it.")
     ack: bool = strawberry.field(description="Whether Splunk clients of an ingest token use indexer acknowledgement.")
+    events_per_second: BigInt | None = strawberry.field(description="Events that an ingest token may send per second; null: what the installation allows.")
+    bytes_per_second: BigInt | None = strawberry.field(description="Bytes that an ingest token may send per second; null: what the installation allows.")
     created_at: DateTime | None = strawberry.field(description="When the key was made.")
     expires_at: DateTime | None = strawberry.field(description="When the key ends; null: never by itself.")
     last_used_at: DateTime | None = strawberry.field(description="When the key was used last.")
@@ -190,13 +192,41 @@ class AuthMutation:
         ack: Annotated[
             bool, strawberry.argument(description="Indexer acknowledgement for Splunk clients of an ingest token: each request names a channel and gets an id.")
         ] = False,
+        events_per_second: Annotated[int | None, strawberry.argument(description="Events that an ingest token may send per second.")] = None,
+        bytes_per_second: Annotated[BigInt | None, strawberry.argument(description="Bytes that an ingest token may send per second.")] = None,
         expires_at: Annotated[DateTime | None, strawberry.argument(description="When the key ends; never by itself when left out.")] = None,
     ) -> pb.CreateApiKeyResponse:
         """Makes a key."""
         await info.context.rates.spend("account", principal().subject)
         expiry = None if expires_at is None else Timestamp(seconds=expires_at // NANOSECONDS, nanos=expires_at % NANOSECONDS)
-        request = pb.CreateApiKeyRequest(name=name, kind=kind, role=role or "", source=source or "", expires_at=expiry, ack=ack)
+        request = pb.CreateApiKeyRequest(
+            name=name,
+            kind=kind,
+            role=role or "",
+            source=source or "",
+            expires_at=expiry,
+            ack=ack,
+            events_per_second=events_per_second or 0,
+            bytes_per_second=bytes_per_second or 0,
+        )
         return await info.context.services.auth.CreateApiKey(request)
+
+    @strawberry.mutation(graphql_type=ApiKey, description="Changes the limits of an ingest token, within a minute. Needs the scope `keys:write`.")
+    async def update_api_key(
+        self,
+        info: Info,
+        id: Annotated[strawberry.ID, strawberry.argument(description="The token.")],
+        events_per_second: Annotated[
+            int | None, strawberry.argument(description="Events that it may send per second; 0: no limit of its own. Left as it is when left out.")
+        ] = None,
+        bytes_per_second: Annotated[
+            BigInt | None, strawberry.argument(description="Bytes that it may send per second; 0: no limit of its own. Left as it is when left out.")
+        ] = None,
+    ) -> pb.ApiKey:
+        """Changes a key."""
+        await info.context.rates.spend("account", principal().subject)
+        request = pb.UpdateApiKeyRequest(id=id, events_per_second=events_per_second, bytes_per_second=bytes_per_second)
+        return (await info.context.services.auth.UpdateApiKey(request)).key
 
     @strawberry.mutation(graphql_type=ApiKey, description="Ends a key. Needs the scope `keys:write`.")
     async def revoke_api_key(

@@ -32,6 +32,7 @@ LOGIN_FAILED = "authn_login_fail"
 TOKEN_REUSED = "authn_token_reuse"  # noqa: S105
 KEY_CREATED = "authn_token_created"
 KEY_REVOKED = "authn_token_revoked"
+KEY_UPDATED = "authn_token_updated"
 SESSION_ENDED = "session_ended"
 USER_CREATED = "user_created"
 USER_UPDATED = "user_updated"

@@ -27,6 +27,7 @@ KEY_MARK = "elis_"
 """Makes a leaked key easy to find for secret scanners."""
 SECRET_BYTES = 20
 _PREFIX_BYTES = 4
+MAX_PER_SECOND = 10**12
 _USE_NOTED_EVERY = timedelta(minutes=1)
 
 
@@ -48,6 +49,8 @@ async def create_key(
     role: str = "",
     source: str = "",
     ack: bool = False,
+    events_per_second: int | None = None,
+    bytes_per_second: int | None = None,
     expires_at: datetime | None = None,
     actor: str | None = None,
     created_by: str = "",
@@ -55,12 +58,15 @@ async def create_key(
     """Makes a key; returns it and its secret. Raises InvalidArgument naming what is wrong."""
     now = datetime.now(UTC)
     check_label("name", name)
+    limits = {"events_per_second": _check_limit("events", events_per_second), "bytes_per_second": _check_limit("bytes", bytes_per_second)}
     if kind == API:
         check_role(role)
         if source:
             raise InvalidArgument("only ingest tokens are bound to a source", source=source)
         if ack:
             raise InvalidArgument("only ingest tokens have acknowledgement")
+        if any(limits.values()):
+            raise InvalidArgument("only ingest tokens have limits")
         secret = make_api_key()
         prefix = secret.rpartition("_")[0]
     elif kind == INGEST:
@@ -83,6 +89,7 @@ async def create_key(
         role=role,
         source=source,
         ack=ack,
+        **limits,
         created_at=now,
         created_by=created_by,
         expires_at=expires_at,
@@ -91,8 +98,31 @@ async def create_key(
     )
     session.add(key)
     await session.flush()
-    await audit.record(session, audit.KEY_CREATED, f"key:{key.id}", {"name": name, "kind": kind, "role": role, "source": source, "ack": ack}, actor=actor)
+    detail = {"name": name, "kind": kind, "role": role, "source": source, "ack": ack, **{limit: value for limit, value in limits.items() if value}}
+    await audit.record(session, audit.KEY_CREATED, f"key:{key.id}", detail, actor=actor)
     return key, secret
+
+
+async def update_key(session: AsyncSession, key_id: UUID, *, events_per_second: int | None = None, bytes_per_second: int | None = None) -> ApiKey:
+    """Changes the limits of an ingest token: None leaves one as it is, 0 takes it off.
+
+    Raises NotFound, and InvalidArgument for a key that has no limits, has been ended, or for a number out of range.
+    """
+    key = await _lock_key(session, key_id)
+    if key.kind != INGEST:
+        raise InvalidArgument("only ingest tokens have limits", id=str(key_id))
+    if key.revoked:
+        raise InvalidArgument(f"key {key_id} has been ended; make a new one", id=str(key_id))
+    given = {"events_per_second": events_per_second, "bytes_per_second": bytes_per_second}
+    changes = {limit: _check_limit(limit.partition("_")[0], value) for limit, value in given.items() if value is not None}
+    before = {limit: getattr(key, limit) for limit in changes}
+    if changes == before:
+        return key
+    for limit, value in changes.items():
+        setattr(key, limit, value)
+    detail = {"name": key.name, "from": {limit: value or 0 for limit, value in before.items()}, "to": {limit: value or 0 for limit, value in changes.items()}}
+    await audit.record(session, audit.KEY_UPDATED, f"key:{key.id}", detail)
+    return key
 
 
 async def find_key(session: AsyncSession, secret: str, kind: str) -> ApiKey | None:
@@ -117,14 +147,26 @@ async def list_keys(session: AsyncSession, limit: int, before: UUID | None) -> S
 
 async def revoke_key(session: AsyncSession, key_id: UUID) -> ApiKey:
     """Ends a key and the access tokens it was exchanged for; an ended one stays as it is. Raises NotFound."""
-    key = (await session.scalars(select(ApiKey).where(ApiKey.id == key_id).with_for_update())).one_or_none()
-    if key is None:
-        raise NotFound(f"key {key_id} does not exist", id=str(key_id))
+    key = await _lock_key(session, key_id)
     if key.revoked_at is None:
         key.revoked_at = datetime.now(UTC)
         await revoke(session, f"key:{key.id}")
         await audit.record(session, audit.KEY_REVOKED, f"key:{key.id}", {"name": key.name})
     return key
+
+
+async def _lock_key(session: AsyncSession, key_id: UUID) -> ApiKey:
+    key = (await session.scalars(select(ApiKey).where(ApiKey.id == key_id).with_for_update())).one_or_none()
+    if key is None:
+        raise NotFound(f"key {key_id} does not exist", id=str(key_id))
+    return key
+
+
+def _check_limit(what: str, limit: int | None) -> int | None:
+    """Returns a limit as it is kept: None for none."""
+    if limit is not None and not 0 <= limit <= MAX_PER_SECOND:
+        raise InvalidArgument(f"a limit is 1 to {MAX_PER_SECOND} {what} per second, or 0 for none, not {limit}")
+    return limit or None
 
 
 def hash_secret(secret: str) -> bytes:

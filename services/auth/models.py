@@ -58,6 +58,9 @@ class ApiKey(Base):
     """The source an ingest token is bound to; empty when the sender names it."""
     ack: Mapped[bool] = mapped_column(server_default=false())
     """Whether Splunk clients of an ingest token use indexer acknowledgement."""
+    events_per_second: Mapped[int | None]
+    """What an ingest token may send; None: as much as the installation allows."""
+    bytes_per_second: Mapped[int | None]
     created_at: Mapped[datetime]
     created_by: Mapped[str]
     expires_at: Mapped[datetime | None]

@@ -182,10 +182,24 @@ class AuthServicer(rpc.AuthServiceServicer):
                 role=request.role,
                 source=request.source,
                 ack=request.ack,
+                events_per_second=request.events_per_second,
+                bytes_per_second=request.bytes_per_second,
                 expires_at=expires_at,
                 created_by=principal().subject,
             )
         return pb.CreateApiKeyResponse(key=to_proto(pb.ApiKey, key), secret=secret)
+
+    @requires("keys:write")
+    async def UpdateApiKey(self, request: pb.UpdateApiKeyRequest, context: RpcContext) -> pb.UpdateApiKeyResponse:
+        """Changes the limits of an ingest token."""
+        async with unit_of_work(self._engine) as session:
+            key = await keys.update_key(
+                session,
+                _to_uuid("key", request.id),
+                events_per_second=request.events_per_second if request.HasField("events_per_second") else None,
+                bytes_per_second=request.bytes_per_second if request.HasField("bytes_per_second") else None,
+            )
+        return pb.UpdateApiKeyResponse(key=to_proto(pb.ApiKey, key))
 
     @requires("keys:write")
     async def RevokeApiKey(self, request: pb.RevokeApiKeyRequest, context: RpcContext) -> pb.RevokeApiKeyResponse:

@@ -39,6 +39,9 @@ class Agent:
     """The source that the token is bound to; empty when the sender names it."""
     ack: bool = False
     """Whether HEC clients of the token use indexer acknowledgement."""
+    events_per_second: int = 0
+    """What it may send; 0: it has no limit of its own."""
+    bytes_per_second: int = 0
 
 
 NOBODY = Agent("", "", "")
@@ -74,7 +77,7 @@ class TokenBook:
                 return known[1], known[2]
             raise Unavailable("the token cannot be checked now; try again", retry_after=1.0) from None
         state = _STATES.get(response.state, TokenState.UNKNOWN)
-        agent = Agent(response.id, response.name, response.source, response.ack)
+        agent = Agent(response.id, response.name, response.source, response.ack, response.events_per_second, response.bytes_per_second)
         if len(self._known) >= MAX_TOKENS:
             self._known.clear()
         self._known[token] = (now, state, agent)

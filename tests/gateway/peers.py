@@ -127,6 +127,7 @@ SCOPES: dict[str, dict[str, str | None]] = {
         "UpdateUser": "users:write",
         "ListApiKeys": "keys:read",
         "CreateApiKey": "keys:write",
+        "UpdateApiKey": "keys:write",
         "RevokeApiKey": "keys:write",
     },
     "ingest": {

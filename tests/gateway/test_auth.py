@@ -96,6 +96,18 @@ async def test_keys(gateway: Gateway) -> None:
     assert (await gateway.run("{apiKeys{edges{node{id revoked}}}}"))["apiKeys"]["edges"] == [{"node": {"id": "k1", "revoked": False}}]
 
 
+async def test_limits_of_a_token(gateway: Gateway) -> None:
+    key = pb.ApiKey(id="k1", name="web", kind="ingest", bytes_per_second=1 << 40)
+    gateway.peers.answers["UpdateApiKey"] = pb.UpdateApiKeyResponse(key=key)
+    changed = await gateway.run('mutation{updateApiKey(id:"k1",bytesPerSecond:1099511627776){eventsPerSecond bytesPerSecond}}')
+    assert changed["updateApiKey"] == {"eventsPerSecond": None, "bytesPerSecond": 1 << 40}
+    [request] = gateway.peers.requests("UpdateApiKey")
+    assert (request.id, request.HasField("events_per_second"), request.bytes_per_second) == ("k1", False, 1 << 40)
+    gateway.peers.answers["CreateApiKey"] = pb.CreateApiKeyResponse(key=key, secret="s")
+    await gateway.run('mutation{createApiKey(name:"web",kind:"ingest",eventsPerSecond:500){secret}}')
+    assert gateway.peers.requests("CreateApiKey")[0].events_per_second == 500
+
+
 async def test_a_revoked_key_opens_nothing_any_more(gateway: Gateway) -> None:
     gateway.peers.answers["RevokeApiKey"] = lambda request: pb.RevokeApiKeyResponse(key=pb.ApiKey(id=request.id, name="robot", kind="api", revoked=True))
     await gateway.run("{__typename}", token="elis_admin_revoked")

@@ -43,6 +43,7 @@ SCOPES: dict[str, dict[str, str]] = {
         "UpdateUser": "users:write",
         "ListApiKeys": "keys:read",
         "CreateApiKey": "keys:write",
+        "UpdateApiKey": "keys:write",
         "RevokeApiKey": "keys:write",
     },
     "ingest": {

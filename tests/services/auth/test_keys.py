@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid4
 
 import pytest
-from sqlalchemy import text, update
+from sqlalchemy import select, text, update
 
 from elis.auth.v1 import auth_pb2 as pb
 from kit.db import unit_of_work
 from kit.errors import InvalidArgument, NotFound, PermissionDenied, Unauthenticated
 from kit.revocations import FRESH_SECONDS
-from services.auth.models import ApiKey
+from services.auth import audit
+from services.auth.models import ApiKey, AuditEntry
 from tests.services.auth.conftest import SECRET, Auth
 
 State = pb.VerifyIngestTokenResponse
@@ -171,3 +173,48 @@ async def test_service_identity_needs_the_secret_and_a_known_name(auth: Auth) ->
     assert (me.subject, me.kind, me.role) == ("service:search", "service", "service")
     assert {"blocks:read", "tokens:verify"} <= set(me.scopes)
     assert "events:write" not in me.scopes
+
+
+async def test_limits_of_an_ingest_token_are_told_and_changed(auth: Auth) -> None:
+    root = await auth.admin()
+    made = await root.CreateApiKey(pb.CreateApiKeyRequest(name="batch jobs", kind="ingest", events_per_second=500))
+    assert (made.key.events_per_second, made.key.HasField("bytes_per_second")) == (500, False)
+    answer = await verify(auth, made.secret)
+    assert (answer.events_per_second, answer.bytes_per_second) == (500, 0)
+    changed = (await root.UpdateApiKey(pb.UpdateApiKeyRequest(id=made.key.id, bytes_per_second=1 << 33))).key
+    assert (changed.events_per_second, changed.bytes_per_second) == (500, 1 << 33)
+    changed = (await root.UpdateApiKey(pb.UpdateApiKeyRequest(id=made.key.id, events_per_second=0))).key
+    assert (changed.HasField("events_per_second"), changed.bytes_per_second) == (False, 1 << 33)
+    answer = await verify(auth, made.secret)
+    assert (answer.events_per_second, answer.bytes_per_second) == (0, 1 << 33)
+
+
+async def test_every_change_of_limits_is_audited_once(auth: Auth) -> None:
+    root = await auth.admin()
+    made = await root.CreateApiKey(pb.CreateApiKeyRequest(name="a", kind="ingest"))
+    for _ in range(2):  # the second changes nothing
+        await root.UpdateApiKey(pb.UpdateApiKeyRequest(id=made.key.id, events_per_second=7))
+    async with unit_of_work(auth.engine) as session:
+        entries = list(await session.scalars(select(AuditEntry).where(AuditEntry.action == audit.KEY_UPDATED)))
+    assert [(entry.target, json.loads(entry.detail)) for entry in entries] == [
+        (f"key:{made.key.id}", {"name": "a", "from": {"events_per_second": 0}, "to": {"events_per_second": 7}})
+    ]
+
+
+async def test_limits_that_cannot_be_set_are_refused(auth: Auth) -> None:
+    root = await auth.admin()
+    with pytest.raises(InvalidArgument, match="only ingest tokens have limits"):
+        await root.CreateApiKey(pb.CreateApiKeyRequest(name="a", kind="api", role="viewer", events_per_second=1))
+    with pytest.raises(InvalidArgument, match="0 for none, not -1"):
+        await root.CreateApiKey(pb.CreateApiKeyRequest(name="a", kind="ingest", bytes_per_second=-1))
+    api = await root.CreateApiKey(pb.CreateApiKeyRequest(name="a", kind="api", role="viewer"))
+    with pytest.raises(InvalidArgument, match="only ingest tokens have limits"):
+        await root.UpdateApiKey(pb.UpdateApiKeyRequest(id=api.key.id, events_per_second=1))
+    token = await root.CreateApiKey(pb.CreateApiKeyRequest(name="a", kind="ingest"))
+    with pytest.raises(InvalidArgument, match="events per second, or 0 for none, not"):
+        await root.UpdateApiKey(pb.UpdateApiKeyRequest(id=token.key.id, events_per_second=1 << 50))
+    await root.RevokeApiKey(pb.RevokeApiKeyRequest(id=token.key.id))
+    with pytest.raises(InvalidArgument, match="has been ended"):
+        await root.UpdateApiKey(pb.UpdateApiKeyRequest(id=token.key.id, events_per_second=1))
+    with pytest.raises(NotFound):
+        await root.UpdateApiKey(pb.UpdateApiKeyRequest(id=str(uuid4()), events_per_second=1))

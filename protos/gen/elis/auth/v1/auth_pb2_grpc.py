@@ -105,6 +105,11 @@ class AuthServiceStub:
                 request_serializer=elis_dot_auth_dot_v1_dot_auth__pb2.CreateApiKeyRequest.SerializeToString,
                 response_deserializer=elis_dot_auth_dot_v1_dot_auth__pb2.CreateApiKeyResponse.FromString,
                 _registered_method=True)
+        self.UpdateApiKey = channel.unary_unary(
+                '/elis.auth.v1.AuthService/UpdateApiKey',
+                request_serializer=elis_dot_auth_dot_v1_dot_auth__pb2.UpdateApiKeyRequest.SerializeToString,
+                response_deserializer=elis_dot_auth_dot_v1_dot_auth__pb2.UpdateApiKeyResponse.FromString,
+                _registered_method=True)
         self.RevokeApiKey = channel.unary_unary(
                 '/elis.auth.v1.AuthService/RevokeApiKey',
                 request_serializer=elis_dot_auth_dot_v1_dot_auth__pb2.RevokeApiKeyRequest.SerializeToString,
@@ -214,6 +219,13 @@ class AuthServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def UpdateApiKey(self, request, context):
+        """Changes the limits of an ingest token; in force within a minute.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def RevokeApiKey(self, request, context):
         """Ends a key.
         """
@@ -293,6 +305,11 @@ def add_AuthServiceServicer_to_server(servicer, server):
                     servicer.CreateApiKey,
                     request_deserializer=elis_dot_auth_dot_v1_dot_auth__pb2.CreateApiKeyRequest.FromString,
                     response_serializer=elis_dot_auth_dot_v1_dot_auth__pb2.CreateApiKeyResponse.SerializeToString,
+            ),
+            'UpdateApiKey': grpc.unary_unary_rpc_method_handler(
+                    servicer.UpdateApiKey,
+                    request_deserializer=elis_dot_auth_dot_v1_dot_auth__pb2.UpdateApiKeyRequest.FromString,
+                    response_serializer=elis_dot_auth_dot_v1_dot_auth__pb2.UpdateApiKeyResponse.SerializeToString,
             ),
             'RevokeApiKey': grpc.unary_unary_rpc_method_handler(
                     servicer.RevokeApiKey,
@@ -679,6 +696,33 @@ class AuthService:
             '/elis.auth.v1.AuthService/CreateApiKey',
             elis_dot_auth_dot_v1_dot_auth__pb2.CreateApiKeyRequest.SerializeToString,
             elis_dot_auth_dot_v1_dot_auth__pb2.CreateApiKeyResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UpdateApiKey(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/elis.auth.v1.AuthService/UpdateApiKey',
+            elis_dot_auth_dot_v1_dot_auth__pb2.UpdateApiKeyRequest.SerializeToString,
+            elis_dot_auth_dot_v1_dot_auth__pb2.UpdateApiKeyResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -61,6 +61,8 @@ class AuthServiceStub:
     """API keys and ingest tokens, newest first."""
     CreateApiKey: _grpc.UnaryUnaryMultiCallable[_auth_pb2.CreateApiKeyRequest, _auth_pb2.CreateApiKeyResponse]
     """Makes an API key or an ingest token."""
+    UpdateApiKey: _grpc.UnaryUnaryMultiCallable[_auth_pb2.UpdateApiKeyRequest, _auth_pb2.UpdateApiKeyResponse]
+    """Changes the limits of an ingest token; in force within a minute."""
     RevokeApiKey: _grpc.UnaryUnaryMultiCallable[_auth_pb2.RevokeApiKeyRequest, _auth_pb2.RevokeApiKeyResponse]
     """Ends a key."""
 
@@ -97,6 +99,8 @@ class AuthServiceAsyncStub(AuthServiceStub):
     """API keys and ingest tokens, newest first."""
     CreateApiKey: _aio.UnaryUnaryMultiCallable[_auth_pb2.CreateApiKeyRequest, _auth_pb2.CreateApiKeyResponse]  # type: ignore[assignment]
     """Makes an API key or an ingest token."""
+    UpdateApiKey: _aio.UnaryUnaryMultiCallable[_auth_pb2.UpdateApiKeyRequest, _auth_pb2.UpdateApiKeyResponse]  # type: ignore[assignment]
+    """Changes the limits of an ingest token; in force within a minute."""
     RevokeApiKey: _aio.UnaryUnaryMultiCallable[_auth_pb2.RevokeApiKeyRequest, _auth_pb2.RevokeApiKeyResponse]  # type: ignore[assignment]
     """Ends a key."""
 
@@ -214,6 +218,14 @@ class AuthServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_auth_pb2.CreateApiKeyResponse, _abc.Awaitable[_auth_pb2.CreateApiKeyResponse]]:
         """Makes an API key or an ingest token."""
+
+    @_abc_1.abstractmethod
+    def UpdateApiKey(
+        self,
+        request: _auth_pb2.UpdateApiKeyRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_auth_pb2.UpdateApiKeyResponse, _abc.Awaitable[_auth_pb2.UpdateApiKeyResponse]]:
+        """Changes the limits of an ingest token; in force within a minute."""
 
     @_abc_1.abstractmethod
     def RevokeApiKey(
