@@ -18,39 +18,56 @@ from rich.table import Table
 
 from kit.errors import ElisError, InvalidArgument, NotFound
 from kit.terminal import complain, console
+from services.ingest.follower import Follower
+from services.ingest.following import Following, ship_stream
 from services.ingest.formats import FORMATS
 from services.ingest.logfile import LogFile, open_log_file
+from services.ingest.positions import PositionFile
 from services.ingest.receivers.hec_events import SYSTEMS
 from services.ingest.sender import Credentials, open_client, read_credentials
 from services.ingest.shipper import Declaration, Shipment, Shipper
 
+STDIN = Path("-")
 EXIT_FAILED = 1
 EXIT_WRONG_USE = 2
 EXIT_INTERRUPTED = 130
 
 
 def ingest(
-    files: Annotated[list[Path], typer.Argument(help="Log files, also gzip.", show_default=False)],
+    files: Annotated[list[Path], typer.Argument(help="Log files, also gzip; - is standard input.", show_default=False)],
     source: Annotated[str, typer.Option(help="Name under which the events are found.")],
     format_name: Annotated[str, typer.Option("--format", help="Log format [default: detected per file].")] = "",
     system: Annotated[str, typer.Option(help="splunk, sap, application or infrastructure [default: what the format implies].")] = "",
     host: Annotated[str, typer.Option(help="Host, where the records name none.")] = "",
     service: Annotated[str, typer.Option(help="Service, where the records name none.")] = "",
     environment: Annotated[str, typer.Option(help="Environment [default: production].")] = "",
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with what is appended, also when the files rotate, until Ctrl-C.")] = False,
+    positions: Annotated[Path | None, typer.Option(help="File of positions for --follow [default: positions.json beside the credentials].")] = None,
     credentials: Annotated[Path, typer.Option(help="The credentials file of `elis up`.")] = Path("elis-data/credentials.json"),
     as_json: Annotated[bool, typer.Option("--json", help="Print the counts as JSON.")] = False,
 ) -> None:
     """Sends log files to ELIS; running it again adds nothing."""
+    if follow and STDIN in files:
+        complain("--follow is for files; standard input is read until it ends anyway")
+        raise typer.Exit(EXIT_WRONG_USE)
     stamina.instrumentation.set_on_retry_hooks(())  # a retry shows in the time it takes; a log line would break the bar
+    problems: list[str] = []
     try:
         if format_name and format_name not in FORMATS:
             raise InvalidArgument(f"there is no format {format_name!r}; choose one of {', '.join(FORMATS)}")
         if system and system not in SYSTEMS:
             raise InvalidArgument(f"there is no system {system!r}; choose one of {', '.join(sorted(SYSTEMS))}")
         declaration = Declaration(source, host, system, service, environment)
-        opened, problems = _open_files(files, format_name)
         receiver = read_credentials(credentials)
-        shipments = asyncio.run(_ship(opened, declaration, receiver))
+        if follow:
+            book = PositionFile(positions or credentials.with_name("positions.json"))
+            following = Following([Follower(path, book, format_name) for path in files], declaration, receiver)
+            shipments = following.run()
+        else:
+            opened, problems = _open_files([path for path in files if path != STDIN], format_name)
+            shipments = asyncio.run(_ship(opened, declaration, receiver))
+            if STDIN in files:
+                shipments.append(asyncio.run(ship_stream(sys.stdin.buffer, declaration, receiver, format_name)))
     except ElisError as error:
         complain(error.message)
         raise typer.Exit(EXIT_WRONG_USE if isinstance(error, InvalidArgument | NotFound) else EXIT_FAILED) from None

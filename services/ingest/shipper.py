@@ -69,18 +69,26 @@ class Shipper:
             if piece.oversize:
                 shipment.rejected += piece.oversize
                 shipment.notes.append(f"{piece.oversize} line(s) longer than 1 MiB were not sent; split them, the file still has them")
-            for records in _requests(piece.records):
-                await self._send(records, first_record, file.format.name, declaration, shipment)
-                first_record += len(records)
+            await self.send(piece.records, declaration, shipment, first_record=first_record)
+            first_record += len(piece.records)
             report(piece.bytes_read)
-        shipment.records = first_record
         return shipment
 
-    async def _send(self, records: Sequence[str], first_record: int, format_name: str, declaration: Declaration, shipment: Shipment) -> None:
-        head = {"source": declaration.source, "host": declaration.host or None, "sourcetype": format_name}
+    async def send(self, records: Sequence[str], declaration: Declaration, shipment: Shipment, *, scope: bytes = b"", first_record: int = 0) -> None:
+        """Sends records in requests of bounded size and counts them in `shipment`, whose format they have.
+
+        Sent again with the same scope and the same number of their first record they are recognised.
+        """
+        for part in _requests(records):
+            await self._send(part, scope, first_record, declaration, shipment)
+            first_record += len(part)
+            shipment.records += len(part)
+
+    async def _send(self, records: Sequence[str], scope: bytes, first_record: int, declaration: Declaration, shipment: Shipment) -> None:
+        head = {"source": declaration.source, "host": declaration.host or None, "sourcetype": shipment.format}
         fields = {name: value for name in ("system", "service", "environment") if (value := getattr(declaration, name))}
         body = b"\n".join([orjson.dumps({**head, "event": record, "fields": fields}) for record in records])
-        key = blake2b(b"%d\n" % first_record + body, digest_size=16).hexdigest()
+        key = blake2b(b"%s%d\n%s" % (scope, first_record, body), digest_size=16).hexdigest()
         try:
             response = await post(self._client, self._url, body, {**self._headers, IDEMPOTENCY_HEADER: key})
         except Busy:
@@ -98,7 +106,7 @@ class Shipper:
             shipment.rejected += 1
             shipment.notes.append(f"record {first_record + number + 1} was refused: {reply.text}")
             if number + 1 < len(records):
-                await self._send(records[number + 1 :], first_record + number + 1, format_name, declaration, shipment)
+                await self._send(records[number + 1 :], scope, first_record + number + 1, declaration, shipment)
 
 
 def _requests(records: Sequence[str]) -> Iterator[Sequence[str]]:
