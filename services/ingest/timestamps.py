@@ -63,8 +63,8 @@ LAYOUTS: Final[dict[str, Layout]] = {
         _layout("american", rf"{_MON} +(?P<d>[0-3]?\d), (?P<y>\d{{4}}),? {_HMS}{_FRACTION}(?P<p> [AP]M)?"),
         # Fri, 05 Jan 2024 03:04:05 +0000 · 05-Jan-2024 03:04:05.123
         _layout("rfc2822", rf"(?:{_DOW}, )?(?P<d>[0-3]?\d)[ -]{_MON}[ -](?P<y>\d{{4}})[ T:]{_HMS}{_FRACTION}{_ZONE}?"),
-        # 08/15/2011 14:00:00 · 8/15/2011 2:00:00 PM
-        _layout("slash", rf"(?P<m>[0-3]?\d)/(?P<d>[0-3]?\d)/(?P<y>\d{{4}}),?[ T-]{_HMS}{_FRACTION}(?P<p> [AP]M)?{_ZONE}?"),
+        # 08/15/2011 14:00:00 · 8/15/2011 2:00:00 PM · 01-02-2024 10:00:00.123 +0000 (splunkd)
+        _layout("slash", rf"(?P<m>[0-3]?\d)[/-](?P<d>[0-3]?\d)[/-](?P<y>\d{{4}}),?[ T-]{_HMS}{_FRACTION}(?P<p> [AP]M)?{_ZONE}?"),
         # 17/06/09 20:10:40
         _layout("slash_short", rf"(?P<yy>\d{{2}})/(?P<m>[0-3]\d)/(?P<d>[0-3]\d) {_HMS}{_FRACTION}"),
         # 03.05.2014 09:04:14

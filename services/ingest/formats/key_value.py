@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from datetime import tzinfo
 from typing import Any, Final
 
+from services.ingest import severity
 from services.ingest.batch import Batch
 from services.ingest.formats.base import single_lines
 from services.ingest.formats.fields import spread_fields, typed_value
@@ -15,7 +16,10 @@ from services.ingest.timestamps import LAYOUTS, parse_timestamp
 
 _STAMP = "|".join(LAYOUTS[name].embedded for name in ("iso", "slash", "clf", "ctime", "dotted", "epoch"))
 _KEY = r"[A-Za-z_][\w.:-]*"
-_HEAD = re.compile(rf"\[?(?P<stamp>{_STAMP})\]?[,;|]?\s+(?:-\s+)?(?={_KEY}=)", re.ASCII)
+# Behind the stamp: nothing, a dash, or level and component as Splunk's own logs have them (`INFO  Metrics - group=…`).
+_HEAD = re.compile(
+    rf"\[?(?P<stamp>{_STAMP})\]?[,;|]?\s+(?:(?P<level>{severity.LEVEL_PATTERN})\s+(?P<component>[\w.:]{{1,80}})\s+-\s+|-\s+)?(?={_KEY}=)", re.ASCII
+)
 _QUOTED = r'"[^"\\]*(?:\\.[^"\\]*)*"'
 _SEMICOLON = re.compile(rf"\s*({_KEY})=(?:({_QUOTED})|([^;]*))(?:;|$)")
 _BLANK = re.compile(rf"[\s,]*({_KEY})=(?:({_QUOTED})|([^\s,\"]*))(?=[\s,]|$)")
@@ -25,7 +29,7 @@ CIM_NAMES: Final[tuple[str, ...]] = ("app", "dvc", "vendor_product")
 
 
 class KeyValue:
-    """An optional stamp and then `key=value` pairs that fill the line."""
+    """An optional stamp, perhaps level and component, and then `key=value` pairs that fill the line."""
 
     name = "key_value"
     system = "splunk"
@@ -57,6 +61,9 @@ class KeyValue:
                 batch.timestamp[row] = parse_timestamp(head["stamp"], zone)
             if "saphost" in fields:
                 _name_sap_instance(fields)
+            if head and head["level"]:
+                fields.setdefault("level", head["level"])
+                fields.setdefault("component", head["component"])
             kept = {name: fields[name] for name in CIM_NAMES if name in fields}
             spread_fields(batch, row, fields, zone)
             if kept:
