@@ -26,7 +26,7 @@ class SealedText(NamedTuple):
 class Masked:
     """What was replaced in a batch."""
 
-    hits: Counter[tuple[str, str]] = field(default_factory=Counter)
+    hits: dict[tuple[str, str], int] = field(default_factory=dict)
     """How often, by rule and source."""
     sealed: dict[int, list[SealedText]] = field(default_factory=dict)
     """Values to keep encrypted, by row."""
@@ -43,44 +43,47 @@ class Masked:
 
 
 class Notes:
-    """Takes down what is replaced while one batch is masked; makes the tokens."""
+    """Takes down what is replaced while one batch is masked; makes the tokens.
+
+    Who masks sets `row` and `field` before: they say what the next replacements are in. Without
+    `sources` the text is no event's: nothing is sealed, no source is exempt.
+    """
+
+    __slots__ = ("_keys", "_sources", "field", "masked", "row", "rule_set", "rules")
 
     def __init__(self, rule_set: RuleSet, keys: TokenKeys, sources: Sequence[str] | None) -> None:
         self.rule_set = rule_set
         self.masked = Masked()
-        self._keys = keys
-        self._sources = sources
-        self._row = -1
-        self._source = ""
-        self._field = ""
+        self.row = 0
+        self.field = ""
         self.rules = rule_set.rules
         """The rules that apply to the row."""
+        self._keys = keys
+        self._sources = sources
 
-    def enter(self, row: int, name: str) -> None:
-        """Says which row and field the next replacements are in."""
-        self._row, self._field = row, name
+    def choose_rules(self) -> None:
+        """Takes the rules that apply to the source of the row: needed only when there are exceptions."""
         if self._sources is not None:
-            self._source = self._sources[row]
-        if self.rule_set.exceptions:
-            self.rules = self.rule_set.rules_of(self._source)
+            self.rules = self.rule_set.rules_of(self._sources[self.row])
 
     def descend(self, step: str) -> str:
         """Goes to a member of the field, if the path matters; returns the path to come back to."""
-        before = self._field
-        self._field = f"{before}/{step.replace('~', '~0').replace('/', '~1')}"
+        before = self.field
+        self.field = f"{before}/{step.replace('~', '~0').replace('/', '~1')}"
         return before
 
     def ascend(self, name: str) -> None:
         """Comes back to a field."""
-        self._field = name
+        self.field = name
 
     def replace(self, rule: MaskingRule, secret: str) -> str:
         """Returns the token for a value that a rule found, and notes it."""
         masked = self.masked
-        masked.hits[rule.name, self._source] += 1
+        key = rule.name, "" if self._sources is None else self._sources[self.row]
+        masked.hits[key] = masked.hits.get(key, 0) + 1
         token = self._keys.token(rule.name, secret)
         for old in self._keys.older_tokens(rule.name, secret):
             masked.joins[old] = token
-        if rule.sealed and self._row >= 0:
-            masked.sealed.setdefault(self._row, []).append(SealedText(self._field, rule.name, token, secret))
+        if rule.sealed and self._sources is not None:
+            masked.sealed.setdefault(self.row, []).append(SealedText(self.field, rule.name, token, secret))
         return token

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -22,6 +22,10 @@ _TOKEN = re.compile(MASK_PATTERN)
 _ENCODED_SEPARATOR: Final = b',"\\u001e",'
 _LONGEST_TOKEN: Final = 48
 _MAX_ROUNDS: Final = 8
+_SMALL_NUMBER: Final = 10**12
+"""Numbers below have fewer digits than the shortest card: the built-in rules find nothing in them."""
+_SHORT_NAME: Final = 40
+"""Names up to this length are looked at together: shorter than what any built-in rule finds by the end of a text."""
 MAX_MATCHES: Final = 2_000
 """Matches of a team's rule in one text; with more, all that follows is masked as one value."""
 
@@ -66,10 +70,13 @@ class Masker:
     def mask_batch(self, batch: Batch) -> Masked:
         """Masks bodies, attributes (nested, names too), hosts, services and severity texts in place, with one set of rules throughout."""
         notes = Notes(self._rule_set, self._keys, batch.source)
-        self._mask_column(batch.body, notes, "body")
+        notes.field = "body"
+        self._mask_column(batch.body, notes)
         self._mask_attributes(batch.attributes, notes)
-        for column in (batch.host, batch.service, batch.severity_text):
-            self._mask_names(column, notes)
+        # Names that were all seen clean are known in one step.
+        if {*batch.host, *batch.service, *batch.severity_text}.difference(notes.rule_set.clean_names):
+            for column in (batch.host, batch.service, batch.severity_text):
+                self._mask_names(column, notes)
         masked = notes.masked
         if notes.rule_set.name_joins:
             masked.joins.update(notes.rule_set.name_joins)
@@ -102,7 +109,7 @@ class Masker:
         """Returns what masking makes of the texts, without changing them."""
         masked = list(texts)
         notes = Notes(self._rule_set, self._keys, None)
-        self._mask_column(masked, notes, "")
+        self._mask_column(masked, notes)
         return Preview(masked, notes.masked.counts)
 
     def _mask_names(self, column: list[str], notes: Notes) -> None:
@@ -113,8 +120,9 @@ class Masker:
         if unknown:
             masked = list(unknown)
             own = Notes(rule_set, self._keys, None)  # such names are shared: no source is exempt, and nothing is sealed
-            self._mask_column(masked, own, "")
-            notes.masked.hits.update(own.masked.hits)
+            self._mask_column(masked, own)
+            for key, count in own.masked.hits.items():
+                notes.masked.hits[key] = notes.masked.hits.get(key, 0) + count
             rule_set.name_joins.update(own.masked.joins)
             for name, result in zip(unknown, masked, strict=True):
                 rule_set.learn_name(name, result)
@@ -124,7 +132,7 @@ class Masker:
             known = rule_set.masked_names
             column[:] = [found.get(name) or known.get(name) or name for name in column]
 
-    def _mask_column(self, texts: list[str], notes: Notes, name: str) -> None:
+    def _mask_column(self, texts: list[str], notes: Notes) -> None:
         if not texts:
             return
         rule_set = notes.rule_set
@@ -134,17 +142,19 @@ class Masker:
         for position, rule in enumerate(rule_set.rules):
             rows = everywhere if found is None or position in rule_set.scanner.unhinted else found.get(position)
             for row in rows or ():
-                if name:
-                    notes.enter(row, name)
-                    if rule_set.exceptions and rule not in notes.rules:
+                notes.row = row
+                if rule_set.exceptions:
+                    notes.choose_rules()
+                    if rule not in notes.rules:
                         continue
                 masked = _mask_one(texts[row], rule, notes)
                 if masked != texts[row]:
                     texts[row] = masked
                     touched.add(row)
         for row in touched:
-            if name:
-                notes.enter(row, name)
+            notes.row = row
+            if rule_set.exceptions:
+                notes.choose_rules()
             texts[row] = _settle(texts[row], notes)
 
     def _mask_attributes(self, column: list[dict[str, Any] | None], notes: Notes) -> None:
@@ -166,8 +176,11 @@ class Masker:
             for place in places:
                 by_row.setdefault(filled[place], []).append(rule)
         for row, rules in by_row.items():
-            notes.enter(row, "attributes")
-            column[row] = _mask_value(column[row], [rule for rule in rules if rule in notes.rules] if rule_set.exceptions else rules, notes)
+            notes.row, notes.field = row, "attributes"
+            if rule_set.exceptions:
+                notes.choose_rules()
+                rules = [rule for rule in rules if rule in notes.rules]
+            column[row] = _mask_value(column[row], rules, notes)
 
 
 def _mask_value(value: Any, rules: Sequence[MaskingRule], notes: Notes) -> Any:
@@ -185,6 +198,8 @@ def _mask_value(value: Any, rules: Sequence[MaskingRule], notes: Notes) -> Any:
             notes.ascend(path)
         return masked
     if kind is int or kind is float:
+        if -_SMALL_NUMBER < value < _SMALL_NUMBER and not any(rule.linear for rule in rules):
+            return value
         text = str(value)
         masked_text = _mask_string(text, rules, notes)
         return value if masked_text == text else masked_text
@@ -200,8 +215,9 @@ def _mask_string(text: str, rules: Sequence[MaskingRule], notes: Notes) -> str:
 
 def _mask_object(value: dict[str, Any], rules: Sequence[MaskingRule], notes: Notes) -> dict[str, Any]:
     masked: dict[str, Any] = {}
+    clean = _are_clean(value, rules)
     for name, inner in value.items():
-        key = _mask_string(name, rules, notes)
+        key = name if clean else _mask_string(name, rules, notes)
         number = 2
         while key in masked:  # two names with one token: both members are kept
             key = f"{_mask_string(name, rules, notes)}#{number}"
@@ -210,6 +226,14 @@ def _mask_object(value: dict[str, Any], rules: Sequence[MaskingRule], notes: Not
         masked[key] = _mask_member(name, inner, rules, notes)
         notes.ascend(path)
     return masked
+
+
+def _are_clean(names: Collection[str], rules: Iterable[MaskingRule]) -> bool:
+    """Says whether no rule finds anything in names, in one search per rule for all of them; False may be a mistake, True is none."""
+    if max(map(len, names), default=0) > _SHORT_NAME:
+        return False
+    joined = SEPARATOR.join(names)
+    return not any(rule.linear or rule.regex.search(joined) for rule in rules)
 
 
 def _mask_member(name: str, value: Any, rules: Sequence[MaskingRule], notes: Notes) -> Any:
