@@ -20,7 +20,7 @@ from kit.server import Listener
 from services.ingest.batch import Batch
 from services.ingest.endpoints import Arrival
 from services.ingest.intake import Intake
-from services.ingest.receivers.fluent_frames import BrokenStream, MessageReader
+from services.ingest.receivers.fluent_frames import MessageReader
 from services.ingest.receivers.fluent_handshake import MAX_PING, Guard, Handshake
 from services.ingest.receivers.fluent_messages import read_message
 from services.ingest.receivers.fluent_records import DEFAULT_SOURCE, FluentBatch, batch_of
@@ -35,7 +35,7 @@ PROTOCOL = "fluent"
 DEFAULT_SYSTEM = "application"
 PING_SECONDS = 20.0
 MAX_HELD_BYTES = 96 * 1024 * 1024
-"""Bytes of unfinished messages in all connections; one that needs more is closed, and its client sends again."""
+"""Bytes of messages that are unfinished or wait, in all connections; one that needs more is closed, and its client sends again."""
 FIRST_PAUSE_SECONDS = 0.05
 LAST_PAUSE_SECONDS = 5.0
 LOCAL = "127.0.0.1"
@@ -65,19 +65,21 @@ class FluentReceiver:
         held = 0
         try:
             while data := await connection.read(self._idle_seconds):
-                try:
-                    messages = reader.feed(data)
-                except BrokenStream as error:
-                    self._intake.endpoints.refused(arrival, error.message)
-                    await self._keep_broken(arrival, reader.head, error.message)
+                messages = reader.feed(data)
+                waiting = reader.held + sum(map(len, messages))
+                self._held += waiting - held
+                held = waiting
+                if self._held > MAX_HELD_BYTES:
+                    self._intake.endpoints.refused(arrival, "too much waits to be stored; the connection was closed")
                     return
-                self._held += reader.held - held
-                held = reader.held
                 for message in messages:
                     if not await self._take(connection, arrival, message):
                         return
-                if self._held > MAX_HELD_BYTES and held:
-                    self._intake.endpoints.refused(arrival, "too many unfinished messages; the connection was closed")
+                    self._held -= len(message)
+                    held -= len(message)
+                if reader.problem:
+                    self._intake.endpoints.refused(arrival, reader.problem)
+                    await self._keep_broken(arrival, reader.head, reader.problem)
                     return
             if held:
                 await self._keep_broken(arrival, reader.head, "the connection ended inside a message")
@@ -91,14 +93,11 @@ class FluentReceiver:
         handshake = Handshake(self._guard)
         await connection.send(handshake.helo())
         reader, messages = MessageReader(MAX_PING), list[bytes]()
-        try:
-            async with asyncio.timeout(PING_SECONDS):
-                while not messages and (data := await connection.read(PING_SECONDS)):
-                    messages = reader.feed(data)
-        except BrokenStream as error:
-            self.refuse(connection.address, error.message)
-            return None
+        async with asyncio.timeout(PING_SECONDS):
+            while not messages and not reader.problem and (data := await connection.read(PING_SECONDS)):
+                messages = reader.feed(data)
         if not messages:
+            self.refuse(connection.address, reader.problem or "no PING")
             return None
         verdict = handshake.check(messages[0])
         await connection.send(verdict.pong)

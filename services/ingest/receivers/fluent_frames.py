@@ -6,14 +6,8 @@ here every declared size is checked against what has really come, so that a few 
 
 from __future__ import annotations
 
-from kit.errors import InvalidArgument
-
 MAX_DEPTH = 48
 """Nesting of a message; records are kept by stages that bound it themselves (64)."""
-
-
-class BrokenStream(InvalidArgument):
-    """The bytes are not a message that is taken; where the next one begins is not known."""
 
 
 def _forms() -> list[tuple[int, int, int, int] | None]:
@@ -46,9 +40,14 @@ _FORMS = _forms()
 
 
 class MessageReader:
-    """Cuts a stream into messages of at most `limit` bytes; holds no more than one unfinished message."""
+    """Cuts a stream into messages of at most `limit` bytes; holds no more than one unfinished message.
+
+    What is no message, too large or nested too deeply ends it: where the next message would begin is not known.
+    """
 
     def __init__(self, limit: int) -> None:
+        self.problem = ""
+        """What is wrong with the stream; empty while nothing is. Nothing is read behind it."""
         self._limit = limit
         self._buffer = bytearray()
         self._position = 0
@@ -67,15 +66,18 @@ class MessageReader:
         return bytes(self._buffer[: 64 * 1024])
 
     def feed(self, data: bytes) -> list[bytes]:
-        """Returns the messages that end in `data`. Raises BrokenStream for what is no message, too large or nested too deeply."""
+        """Returns the messages that end in `data`, up to the first problem."""
         messages: list[bytes] = []
+        if self.problem:
+            return messages
         buffer, waiting = self._buffer, self._open
         buffer += data
         position, start, size = self._position, 0, len(buffer)
         while position < size:
             form = _FORMS[buffer[position]]
             if form is None:
-                raise BrokenStream(f"byte {position - start} of the message is not MessagePack")
+                self.problem = f"byte {position - start} of the message is not MessagePack"
+                break
             width, extra, per_byte, per_element = form
             body = position + 1 + width
             if body > size:
@@ -84,14 +86,16 @@ class MessageReader:
             end = body + extra + per_byte * length
             elements = per_element * length
             if end - start + elements > self._limit:
-                raise BrokenStream(f"the message declares {end - start + elements} bytes or more, more than {self._limit}")
+                self.problem = f"the message declares {end - start + elements} bytes or more, more than {self._limit}"
+                break
             if end > size:
                 break
             position = end
             if elements:
                 waiting.append(elements)
                 if len(waiting) > MAX_DEPTH:
-                    raise BrokenStream(f"the message is nested deeper than {MAX_DEPTH}")
+                    self.problem = f"the message is nested deeper than {MAX_DEPTH}"
+                    break
                 continue
             while waiting:
                 if waiting[-1] > 1:
@@ -103,6 +107,4 @@ class MessageReader:
                 start = position
         del buffer[:start]
         self._position = position - start
-        if len(buffer) > self._limit:
-            raise BrokenStream(f"the message has more than {self._limit} bytes")
         return messages

@@ -67,8 +67,10 @@ def read_message(message: bytes, limit: int) -> Message | None:
     elif isinstance(content, list) and not (len(value) > 2 and isinstance(value[2], dict) and _is_head(content)):
         for entry in content:
             _add_entry(read, entry)
-    elif isinstance(content, (bytes, str)):
-        _read_packed(read, content if isinstance(content, bytes) else content.encode("utf-8", "replace"), str(option.get("compressed") or "text"), limit)
+    elif type(content) in (bytes, str):
+        # Clients older than the type `bin` send packed entries as text, which decoding to characters would spoil.
+        packed = content if isinstance(content, bytes) else _unpack(message, raw=True)[1]
+        _read_packed(read, packed, str(option.get("compressed") or "text"), limit)
     elif len(value) > 2:
         _add_entry(read, value[1:3])
     else:
@@ -80,7 +82,7 @@ def _read_option(value: object) -> tuple[str | bytes | None, dict[Any, Any]]:
     """Returns chunk id and options: the last element of a message when it is a map behind entries or a record."""
     if not isinstance(value, list) or len(value) < 3:
         return None, {}
-    packed = isinstance(value[1], (bytes, str)) or (isinstance(value[1], list) and not _is_head(value[1]))
+    packed = type(value[1]) in (bytes, str) or (isinstance(value[1], list) and not _is_head(value[1]))
     option = value[2] if packed else value[3] if len(value) > 3 else None
     if not isinstance(option, dict):
         return None, {}
@@ -95,6 +97,12 @@ def _is_head(value: list[Any]) -> bool:
 
 class _Time(int):
     """An EventTime as nanoseconds, told apart from plain seconds."""
+
+
+class _Extension(str):
+    """Any other extension as hexadecimal text, told apart from text."""
+
+    __slots__ = ()
 
 
 def _read_packed(read: Message, packed: bytes, compression: str, limit: int) -> None:
@@ -161,12 +169,12 @@ def _nanoseconds(time: object) -> int:
     return min(int(time) * 1_000_000_000 + (round(time % 1 * 1e9) if isinstance(time, float) else 0), _LARGEST_TIME)
 
 
-def _unpack(message: bytes) -> Any:
-    return msgpack.unpackb(message, raw=False, unicode_errors="replace", strict_map_key=False, ext_hook=_read_extension)
+def _unpack(message: bytes, *, raw: bool = False) -> Any:
+    return msgpack.unpackb(message, raw=raw, unicode_errors="replace", strict_map_key=False, ext_hook=_read_extension)
 
 
 def _read_extension(code: int, data: bytes) -> object:
     """Returns an EventTime as nanoseconds, any other extension as hexadecimal text."""
     if code == _EVENT_TIME and len(data) == 8:
         return _Time(int.from_bytes(data[:4]) * 1_000_000_000 + int.from_bytes(data[4:]))
-    return data.hex()
+    return _Extension(data.hex())
