@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
@@ -57,6 +57,14 @@ class Batch:
         names = [column.name for column in fields(self)]
         known = {name: column[row] for name, column in zip(names, self.columns(), strict=True) if name not in ("source", "body")}
         return {name: value for name, value in known.items() if value}
+
+    def blank(self, rows: Collection[int]) -> None:
+        """Empties rows but for their source, so that nothing in them can be read any more."""
+        empty = Batch()
+        empty.append("")
+        for column, [nothing] in zip(self.columns()[1:], empty.columns()[1:], strict=True):
+            for row in rows:
+                column[row] = nothing
 
     def extend(self, other: Batch) -> None:
         """Adds the records of another batch."""

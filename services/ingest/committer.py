@@ -16,6 +16,7 @@ from services.ingest.announcer import Announcer
 from services.ingest.blocks import BlockIds, NewBlock, insert_blocks
 from services.ingest.drafts import Draft, build_block
 from services.ingest.groups import Group, Outcome, Submission
+from services.ingest.isolation import TooManyTries, find_failing
 from services.ingest.masking.vault import MaskingVault, Placed
 from services.ingest.partitions import Partitions
 from services.ingest.pipeline import Pipeline
@@ -82,20 +83,43 @@ class Committer:
     async def _work(self) -> None:
         while True:
             submissions = await self._collect()
-            group = Group(submissions)
-            try:
-                async with asyncio.timeout(COMMIT_TIMEOUT_SECONDS):
-                    outcomes = await self._commit_group(group)
-            except Exception as error:
-                if is_unavailable(error):
-                    log.warning("commit failed", reason=repr(error), requests=len(submissions))
-                else:
-                    log.error("commit failed", requests=len(submissions), exc_info=error)
+            error = await self._commit_all(submissions)
+            if error is None:
+                continue
+            if is_unavailable(error) or isinstance(error, asyncpg.PostgresError):
                 for submission in submissions:
                     _settle(submission, unavailable(error))
             else:
-                for submission, outcome in zip(submissions, outcomes, strict=True):
-                    _settle(submission, outcome)
+                # ELIS fails on a record: its neighbours do not wait for the mistake to be mended.
+                for submission in submissions:
+                    await self._commit_apart(submission)
+
+    async def _commit_all(self, submissions: Sequence[Submission]) -> Exception | None:
+        """Commits submissions together and settles them; returns the error when nothing was committed."""
+        try:
+            async with asyncio.timeout(COMMIT_TIMEOUT_SECONDS):
+                outcomes = await self._commit_group(Group(submissions))
+        except Exception as error:
+            if is_unavailable(error):
+                log.warning("commit failed", reason=repr(error), requests=len(submissions))
+            else:
+                log.error("commit failed", requests=len(submissions), exc_info=error)
+            return error
+        for submission, outcome in zip(submissions, outcomes, strict=True):
+            _settle(submission, outcome)
+        return None
+
+    async def _commit_apart(self, submission: Submission) -> None:
+        """Commits a submission alone, without the records that ELIS fails on: those are kept as rejected."""
+        try:
+            submission.failing = await self._worker.run(lambda: find_failing(self._pipeline, submission), inline=False)
+        except TooManyTries as error:
+            log.error("request not processed", reason=str(error))
+            _settle(submission, unavailable(error))
+            return
+        failure = await self._commit_all([submission])
+        if failure is not None:
+            _settle(submission, unavailable(failure))
 
     async def _collect(self) -> list[Submission]:
         """Returns the submissions of the next group: all that wait, up to the size of a block."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from uuid import UUID
@@ -46,6 +46,8 @@ class Submission:
     idempotency_key: str = ""
     replayed: UUID | None = None
     """The rejected record that this is another try of."""
+    failing: Mapping[int, Rejection] = field(default_factory=dict)
+    """Rows that ELIS failed on before."""
     done: asyncio.Future[Outcome] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
 
     @property
@@ -102,6 +104,7 @@ class Group:
     def prepare(self, pipeline: Pipeline) -> None:
         """Digests the requests as they were sent, then prepares their records as one batch."""
         batch, observed_at, formats, apart = Batch(), list[int](), list[str](), set[int]()
+        failing: dict[int, Rejection] = {}
         for submission in self._submissions:
             part = self._take(submission)
             self._parts.append(part)
@@ -113,13 +116,12 @@ class Group:
                 apart.update(range(part.start, part.start + len(part.taken)))
             whole = len(part.taken) == len(submission.batch)
             chosen = submission.batch if whole else submission.batch.pick(part.taken)
-            if len(self._submissions) == 1:
-                batch = chosen
-            else:
-                batch.extend(chosen)
+            batch.extend(chosen)  # a copy: what was sent stays as it is, for another try
+            if submission.failing:
+                failing.update({part.start + number: submission.failing[row] for number, row in enumerate(part.taken) if row in submission.failing})
             observed_at += [submission.observed_at] * len(chosen)
             formats += [submission.formats[row] for row in part.taken] if submission.formats else [""] * len(chosen)
-        self._prepared = pipeline.prepare(batch, observed_at=observed_at, formats=formats, apart=apart)
+        self._prepared = pipeline.prepare(batch, observed_at=observed_at, formats=formats, apart=apart, failing=failing)
 
     def _take(self, submission: Submission) -> _Part:
         """Claims a submission's digests and chooses the rows that nothing earlier in the group holds."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from services.ingest.batch import Batch
@@ -54,15 +54,28 @@ class Pipeline:
         self._oldest_ns = int(settings.oldest_event.total_seconds()) * 1_000_000_000
         self._future_ns = int(settings.future_tolerance.total_seconds()) * 1_000_000_000
 
-    def prepare(self, batch: Batch, *, observed_at: Sequence[int], formats: Sequence[str] | None = None, apart: Collection[int] = ()) -> Prepared:
+    def prepare(
+        self,
+        batch: Batch,
+        *,
+        observed_at: Sequence[int],
+        formats: Sequence[str] | None = None,
+        apart: Collection[int] = (),
+        failing: Mapping[int, Rejection] | None = None,
+    ) -> Prepared:
         """Parses, joins, masks, judges and fingerprints a batch; changes it in place.
 
         `formats` declares a format name per row (empty: the source's own, else detected). `apart` are rows that are never
-        joined to others; those that came at the same nanosecond are of one request. A record that cannot
+        joined to others; those that came at the same nanosecond are of one request. `failing` are rows that ELIS failed on
+        before, and what to say of them. A record that cannot
         become an event is returned as a rejection and does not hold up its neighbours.
         """
         prepared = Prepared(batch, observed_at)
         prepared.rows = self._select_sound(batch, prepared.rejections)
+        if failing:
+            batch.blank(failing)
+            prepared.rejections.update(failing)
+            prepared.rows = [row for row in prepared.rows if row not in failing]
         self._parse(batch, prepared.rows, formats)
         prepared.rows = join_rows(batch, prepared.rows, observed_at, apart)
         prepared.masked = self._masker.mask_batch(batch)

@@ -33,13 +33,16 @@ class RejectReason(StrEnum):
     FRAME_BROKEN = "frame_broken"
     """Bytes of a framed protocol (syslog, Fluent) of which no record can be cut."""
 
+    PROCESSING_FAILED = "processing_failed"
+    """ELIS itself failed on the record: a mistake of ELIS."""
+
     @property
     def retryable(self) -> bool:
         """Whether ELIS can be set so that it takes the same bytes, with nothing changed at the sender."""
         return self in _RETRYABLE
 
 
-_RETRYABLE = frozenset({RejectReason.RECORD_TOO_LARGE})
+_RETRYABLE = frozenset({RejectReason.RECORD_TOO_LARGE, RejectReason.PROCESSING_FAILED})
 
 
 @dataclass(frozen=True, slots=True)
