@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from datetime import tzinfo
+from datetime import UTC, tzinfo
 from typing import Any
 
 from services.ingest import severity
@@ -30,7 +30,19 @@ _RFC3164 = re.compile(
 # What the syslog() of a C library and Python's SysLogHandler write: no host, often no stamp either.
 _HOSTLESS = re.compile(
     rf"(?:<(?P<pri>\d{{1,3}})>)(?:(?:(?P<stamp>{_BSD.embedded})|(?P<iso>{_ISO})) )?"
-    r"(?P<app>[A-Za-z_][\w./-]{0,63})(?:\[(?P<pid>[^\]\s]{1,32})\])?: ?(?P<message>.*)$",
+    rf"(?P<app>(?!(?i:{severity.LEVEL_PATTERN}):)[A-Za-z_][\w./-]{{0,63}})(?:\[(?P<pid>[^\]\s]{{1,32}})\])?:(?: |$)(?P<message>.*)$",
+    re.ASCII | re.DOTALL,
+)
+# A header of RFC 5424 whose structured data cannot be read: it stays with the message.
+_BROKEN5424 = re.compile(
+    rf"<(?P<pri>\d{{1,3}})>(?P<version>[1-9]\d?) (?P<stamp>{_ISO}|-) (?P<host>\S{{1,255}}) (?P<app>\S{{1,255}}) (?P<pid>\S{{1,128}}) (?P<msgid>\S{{1,64}}) "
+    r"(?P<data>(?P<message>.+))$",
+    re.ASCII | re.DOTALL,
+)
+# What some network devices write (Cisco: `number: host: *time zone: %FACILITY-severity-MNEMONIC: text`); the sign says that the clock is not set.
+_DEVICE = re.compile(
+    rf"<(?P<pri>\d{{1,3}})>(?:(?P<number>\d{{1,10}}): )?(?:(?P<host>[A-Za-z][\w.-]{{0,254}}): )?[*.]?(?P<stamp>{_BSD.embedded})(?: (?P<named>[A-Z]{{2,5}}))?: "
+    r"(?P<message>%(?P<app>[A-Z][A-Z0-9_]{0,63})-[A-Z0-9_-]{0,63}?[0-7]-[A-Z0-9_]{1,64}: .*)$",
     re.ASCII | re.DOTALL,
 )
 # Lines of a syslog file that name no program (`-- MARK --`, repeated-message notes, boot messages).
@@ -75,6 +87,10 @@ class Syslog:
                 service = match["app"].removeprefix("-- ")
             elif (match := _RFC5424.match(body)) is not None:
                 found, service = _read_header(match)
+            elif (match := _BROKEN5424.match(body)) is not None:
+                found, service = _read_header(match, broken=True)
+            elif (match := _DEVICE.match(body)) is not None:
+                found, service = {}, match["app"]
             elif (match := _HOSTLESS.match(body)) is not None:
                 found, service = _read_pid(match["pid"]), match["app"]
             elif (match := _UNTAGGED.match(body) or _BARE.match(body)) is not None:
@@ -119,7 +135,9 @@ def _read_stamp(part: dict[str, str | None], zone: tzinfo) -> int:
         return parse_iso(iso, zone)
     if stamp is None or stamp == "-":
         return 0
-    return parse_iso(stamp, zone) if "version" in part else parse_layout(stamp, _BSD, zone)
+    if "version" in part:
+        return parse_iso(stamp, zone)
+    return parse_layout(stamp, _BSD, UTC if part.get("named") in ("UTC", "GMT") else zone)
 
 
 def _read_pid(pid: str | None) -> dict[str, object]:
@@ -136,7 +154,7 @@ def _read_tag(match: re.Match[str]) -> dict[str, object]:
     return found
 
 
-def _read_header(match: re.Match[str]) -> tuple[dict[str, object], str]:
+def _read_header(match: re.Match[str], *, broken: bool = False) -> tuple[dict[str, object], str]:
     """Reads process id, message id and structured data of RFC 5424; returns attributes and service."""
     found: dict[str, object] = {}
     pid, msgid, data = match["pid"], match["msgid"], match["data"]
@@ -144,7 +162,7 @@ def _read_header(match: re.Match[str]) -> tuple[dict[str, object], str]:
         found["process.pid"] = int(pid) if pid.isdigit() and len(pid) < 16 else pid
     if msgid != "-":
         found["syslog.msgid"] = msgid
-    if data != "-":
+    if data != "-" and not broken:
         elements: dict[str, Any] = {}
         for name, parameters in _ELEMENT.findall(data):
             elements[name] = {key: _UNESCAPE.sub(r"\1", value) for key, value in _PARAMETER.findall(parameters)}
