@@ -27,7 +27,8 @@ STACK_LINE: Final = re.compile(
 """Lines that only stack traces have: what joins records that were sent one by one, where an indented line may be an event."""
 _EXCEPTION = re.compile(r"(?:[A-Za-z_$][\w$]*\.)+[A-Z][\w$]*(?:Exception|Error|Throwable|Failure|Fault)\b(?:[:\s]|$)")
 _MAY_JOIN = re.compile(rf"{_CONTINUES.pattern}|{_EXCEPTION.pattern}")
-_GO_FRAME = re.compile(r"[\w./*()\[\]-]+\(.*\)$|exit status \d+$")
+_GO_FRAME = re.compile(r"[\w./*()\[\]-][\w./*)\[\]-]*+\(")
+_GO_EXIT = re.compile(r"exit status \d+$")
 
 
 class TraceJoiner:
@@ -79,7 +80,7 @@ class TraceJoiner:
             self._python = line[0] in " \t"
             return True
         if self._go:
-            return _GO_FRAME.match(line) is not None
+            return (line[-1] == ")" and _GO_FRAME.match(line) is not None) or _GO_EXIT.match(line) is not None
         if self._lines > 1:
             return line[0] in " \t"
         return _EXCEPTION.match(line) is not None and _EXCEPTION.match(self._first) is None

@@ -56,6 +56,7 @@ CORPUS: Final[dict[str, str]] = {
     "pieces": "2024-01-02T10:00:00Z stdout P" + ":x" * (LENGTH // 2),
     "escapes": '{"log":"' + '\\"stream\\"' * (LENGTH // 10) + '","stream":"stdout"}',
     "head": "2024-01-02 10:00:00 " + "1" * LENGTH + " ERROR x",
+    "go frames": "goroutine 1 [running]:\n" + "(" * LENGTH + "\n" + "a(" * (LENGTH // 2) + ")",
     "digits": "1" * LENGTH,
 }
 LINE_FORMATS: Final = ("access_log", "apache_error", "cri", "docker_json", "json_lines", "key_value", "logfmt", "nginx_error", "plain", "syslog")
