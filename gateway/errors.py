@@ -11,6 +11,7 @@ Every error carries `extensions { code, type, …detail, requestId }`.
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -30,6 +31,22 @@ _INTERNAL = Internal("internal error")
 _ANONYMOUS = Unauthenticated("sign in first")
 
 
+# What the parser and the validation quote of a request. Names of fields and types help; values may be secrets.
+_VALUE = re.compile(
+    r"(?P<lead>got invalid value ).*?(?= at '|; |$)|(?P<lead2>cannot represent [^:]*: |, found:? |, not (?=['\"])).*"
+    r"|(?P<lead3>Value )'.*?'(?= does not exist)|(?P<lead4>^Syntax Error: [^'\"]*)['\"].*",
+    re.DOTALL,
+)
+_QUOTED = re.compile(r"'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\"", re.DOTALL)
+_NAME = re.compile(r".[$@]?\[*[_A-Za-z][\w.\[\]!]{0,99}.", re.ASCII)
+
+
+def hide_values(message: str) -> str:
+    """Returns a message of the GraphQL engine without the values of the request that it quotes; names stay."""
+    kept = _VALUE.sub(lambda found: next(lead for lead in found.groups() if lead is not None) + "…", message)
+    return _QUOTED.sub(lambda found: found.group() if _NAME.fullmatch(found.group()) else "'…'", kept)
+
+
 def find_error(error: GraphQLError) -> ElisError:
     """Returns the error of `kit.errors` that a GraphQL error stands for, as far as its caller may know."""
     cause: BaseException | None = error
@@ -43,7 +60,7 @@ def find_error(error: GraphQLError) -> ElisError:
         return _INTERNAL
     if current_principal.get() is None:
         return _ANONYMOUS
-    return InvalidArgument(error.message)
+    return InvalidArgument(hide_values(error.message))
 
 
 def describe(error: ElisError) -> dict[str, Any]:
