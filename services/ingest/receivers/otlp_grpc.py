@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
@@ -23,7 +24,7 @@ from services.ingest.receivers.otlp import DEFAULT_SYSTEM, answer, batch_of, rea
 from services.ingest.receivers.otlp_replies import describe, grpc_code
 from services.ingest.settings import IngestSettings
 from services.ingest.spans import collect_spans
-from services.ingest.tokens import TokenBook
+from services.ingest.tokens import NOBODY, TokenBook
 
 if TYPE_CHECKING:
     from kit.interceptors import RpcContext
@@ -60,8 +61,13 @@ class OtlpGrpcReceiver:
             if self._in_flight > MAX_CONCURRENT_EXPORTS:
                 raise Unavailable("too many exports at once; try again", retry_after=1.0)
             metadata = {key: value for key, value in context.invocation_metadata() or () if isinstance(value, str)}
-            agent = await authenticate(metadata.get("authorization"), self._tokens)
-            arrival = Arrival(PROTOCOL, agent, address_of(context.peer()), metadata.get("user-agent", "")[:MAX_USER_AGENT])
+            arrival = Arrival(PROTOCOL, NOBODY, address_of(context.peer()), metadata.get("user-agent", "")[:MAX_USER_AGENT])
+            try:
+                agent = await authenticate(metadata.get("authorization"), self._tokens)
+            except ElisError as error:
+                self._intake.endpoints.refused(arrival, error.message)
+                raise
+            arrival = replace(arrival, agent=agent)
             with self._intake.admit(arrival, len(request)):
                 return await export(request, arrival)
         except Exception as error:

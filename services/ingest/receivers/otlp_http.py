@@ -21,7 +21,7 @@ from services.ingest.receivers.otlp_json import parse_logs, parse_spans
 from services.ingest.receivers.otlp_replies import JSON, PROTOBUF, refuse, succeed
 from services.ingest.settings import IngestSettings
 from services.ingest.spans import collect_spans
-from services.ingest.tokens import TokenBook
+from services.ingest.tokens import NOBODY, TokenBook
 
 PROTOCOL = "otlp_http"
 Export = Callable[[bytes, str, Arrival], Awaitable[Message]]
@@ -62,10 +62,14 @@ class OtlpHttpReceiver:
         content_type = _content_type(request)
         try:
             agent = await authenticate(request.headers.get("authorization"), self._tokens)
-            if content_type not in (PROTOBUF, JSON):
-                raise UnsupportedEncoding(f"the content type is not supported; use {PROTOBUF} or {JSON}")
-            arrival = arrival_of(request, PROTOCOL, agent)
+        except ElisError as error:
+            self._intake.endpoints.refused(arrival_of(request, PROTOCOL, NOBODY), error.message)
+            return refuse(error, JSON if content_type == JSON else PROTOBUF)
+        arrival = arrival_of(request, PROTOCOL, agent)
+        try:
             with self._intake.admit(arrival, admitted_size(request, self._limit)):
+                if content_type not in (PROTOBUF, JSON):
+                    raise UnsupportedEncoding(f"the content type is not supported; use {PROTOBUF} or {JSON}")
                 reply = await export(await read_body(request, self._limit), content_type, arrival)
         except ElisError as error:
             return refuse(error, JSON if content_type == JSON else PROTOBUF)

@@ -147,7 +147,10 @@ def parse_spans(body: bytes) -> ExportTraceServiceRequest:
 
 
 def _reason(error: Exception) -> str:
-    return "it is nested too deeply" if isinstance(error, RecursionError) else str(error)[:200]
+    """Returns what is wrong; msgspec tells the place and never the value, which may hold a secret."""
+    if isinstance(error, RecursionError):
+        return "it is nested too deeply"
+    return str(error)[:200] if isinstance(error, msgspec.MsgspecError) else "a number is out of range or not readable, or bytes are not base64"
 
 
 def _resource(given: _Resource | None) -> Resource:
