@@ -25,6 +25,7 @@ COMMANDS: dict[str, str] = {
     "ingest": "services.ingest.command:ingest",
     "simulate": "services.ingest.simulator.command:simulate",
     "demo": "services.ingest.demo:demo",
+    "canary": "services.ingest.canary.command:canary",
 }
 
 app = typer.Typer(
