@@ -101,6 +101,8 @@ _Setter = Callable[[Batch, int, str, Any, tzinfo], bool]
 
 MAX_REMEMBERED: Final = 8_192
 """Characters of a record whose choice of fields is remembered: the names in longer ones could fill the memory."""
+MAX_NAMES: Final = 64
+"""Names, and characters of each, that are remembered of a record that came without a text."""
 
 _TRACE = re.compile(r"(?:[0-9a-f]{2}-)?([0-9a-f]{32})(?:-([0-9a-f]{16})-[0-9a-f]{2})?")
 _DURATION = re.compile(r"(?:[\d.]+(?:ns|us|ms|s|m)?)?", re.ASCII)
@@ -113,17 +115,20 @@ def spread_fields(batch: Batch, row: int, fields: dict[str, Any], zone: tzinfo) 
     A field whose column the sender has filled already, or whose value is not understood, stays an attribute.
     The body becomes the message; without a message it stays the original text.
     """
-    short = len(batch.body[row]) <= MAX_REMEMBERED
     keys = tuple(fields)
+    body = batch.body[row]
+    short = len(body) <= MAX_REMEMBERED if body else _are_short(keys)
     plan = _recall_plan(keys) if short else _make_plan(keys)
     if plan.flatten:
         flatten_record(fields)
         keys = tuple(fields)
+        short = short and (body != "" or _are_short(keys))
         plan = _recall_plan(keys) if short else _make_plan(keys)
     choices = plan.choices
     if plan.parents:
         nested = tuple((parent, tuple(fields[parent])) for parent in plan.parents if type(fields[parent]) is dict)
         if nested:
+            short = short and (body != "" or all(_are_short(inner) for _, inner in nested))
             choices = _recall_fields(keys, nested) if short else _choose_fields(keys, nested)
     for setter, name, key, inner in choices:
         if not inner:
@@ -140,6 +145,11 @@ def spread_fields(batch: Batch, row: int, fields: dict[str, Any], zone: tzinfo) 
 
 _Choices = tuple[tuple[_Setter, str, str, str], ...]
 """Which fields fill which columns: setter, lower-case name, key, key in the nested object (or "")."""
+
+
+def _are_short(keys: tuple[str, ...]) -> bool:
+    """Returns whether the names of a record that has no text are few and short enough to be remembered."""
+    return len(keys) <= MAX_NAMES and max(map(len, keys), default=0) <= MAX_NAMES
 
 
 class _Plan(NamedTuple):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from typing import Any
 
 import orjson
@@ -9,6 +10,7 @@ import pytest
 
 from services.ingest.batch import Batch
 from services.ingest.formats import FORMATS
+from services.ingest.formats.fields import spread_fields
 from services.ingest.formats.otel_shapes import MAX_RECORDS
 from tests.services.ingest.formats.samples import ZONE
 
@@ -170,3 +172,22 @@ def test_numbers_of_levels_are_kept_as_words() -> None:
     assert batch.severity_text == ["50", "3", "", ""]
     assert batch.severity_number == [17, 17, 0, 0]
     assert batch.attributes[2:] == [{"level": 7.5}, {"level": 99}]
+
+
+def test_names_that_could_fill_the_memory_are_not_remembered() -> None:
+    """Records with new and long names, with their text and without it: what is kept of them stays small."""
+
+    def spread(number: int, body: str) -> None:
+        batch = Batch()
+        batch.append(body, source="s")
+        spread_fields(batch, 0, {f"{number}" + "x" * 1_000: 1, "log": {f"{number}" + "y" * 1_000: 2, "level": "info"}, "msg": "m"}, ZONE)
+        assert (batch.body, batch.severity_text) == (["m"], ["info"])
+
+    for body in ("", "z" * 10_000):
+        spread(0, body)
+        tracemalloc.start()
+        for number in range(1, 1_000):
+            spread(number, body)
+        kept, _ = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert kept < 500_000
