@@ -10,6 +10,7 @@ from typing import Any
 from services.ingest import severity
 from services.ingest.batch import Batch
 from services.ingest.formats.base import add_attributes, matching_share, single_lines
+from services.ingest.formats.json_lines import JsonLines
 from services.ingest.timestamps import LAYOUTS, parse_iso, parse_layout
 
 _ISO = LAYOUTS["iso"].embedded
@@ -59,6 +60,9 @@ _DETECT = re.compile(
 _ELEMENT = re.compile(r'\[([^\s\]="]+)((?: [^\s\]="]+="[^"\\\]]*(?:\\.[^"\\\]]*)*")*)\]')
 _PARAMETER = re.compile(r' ([^\s\]="]+)="([^"\\\]]*(?:\\.[^"\\\]]*)*)"')
 _UNESCAPE = re.compile(r'\\(["\\\]])')
+_COOKIE = "@cee:"
+"""In front of a message that is a JSON object (Common Event Expression, as rsyslog writes it)."""
+_JSON = JsonLines()
 
 
 class Syslog:
@@ -78,6 +82,7 @@ class Syslog:
     def parse(self, batch: Batch, rows: Sequence[int], zone: tzinfo) -> int:
         """Moves stamp, host, program, process id, priority and structured data off the message."""
         matched = 0
+        objects: list[int] = []
         bodies = batch.body
         for row in rows:
             body = bodies[row]
@@ -116,9 +121,14 @@ class Syslog:
             elif not batch.severity_number[row]:
                 batch.severity_number[row], batch.severity_text[row] = severity.leading_severity(message)
             if message.strip():
-                bodies[row] = message
+                message = message.removeprefix(_COOKIE).lstrip() if message.startswith(_COOKIE) else message
+                bodies[row] = message or body
+                if message[:1] == "{":
+                    objects.append(row)
             if found:
                 add_attributes(batch, row, found)
+        if objects:
+            _JSON.parse(batch, objects, zone)
         return matched
 
     @staticmethod
