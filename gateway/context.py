@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from elis.auth.v1.auth_pb2_grpc import AuthServiceAsyncStub
     from elis.correlate.v1.correlate_pb2_grpc import CorrelateServiceAsyncStub
     from elis.ingest.v1.dependencies_pb2_grpc import DependencyServiceAsyncStub
+    from elis.ingest.v1.endpoints_pb2_grpc import EndpointServiceAsyncStub
     from elis.ingest.v1.formats_pb2_grpc import FormatServiceAsyncStub
     from elis.ingest.v1.ingest_pb2_grpc import IngestServiceAsyncStub
     from elis.ingest.v1.masking_pb2_grpc import MaskingServiceAsyncStub
@@ -41,6 +42,7 @@ class Services:
     formats: FormatServiceAsyncStub
     rejections: RejectionServiceAsyncStub
     dependencies: DependencyServiceAsyncStub
+    endpoints: EndpointServiceAsyncStub
     sources: SourceServiceAsyncStub
     masking: MaskingServiceAsyncStub
     search: SearchServiceAsyncStub

@@ -20,9 +20,9 @@ from strawberry.types import ExecutionContext
 
 from elis.auth.v1 import auth_pb2
 from elis.correlate.v1 import correlate_pb2
-from elis.ingest.v1 import dependencies_pb2, formats_pb2, ingest_pb2, masking_pb2, rejections_pb2
+from elis.ingest.v1 import dependencies_pb2, endpoints_pb2, formats_pb2, ingest_pb2, masking_pb2, rejections_pb2
 from elis.search.v1 import search_pb2
-from gateway import auth, correlate, dependencies, events, formats, ingest, masking, rejections, search, sources
+from gateway import auth, correlate, dependencies, endpoints, events, formats, ingest, masking, rejections, search, sources
 from gateway.admission import Admit
 from gateway.context import Info
 from gateway.errors import PresentErrors, record
@@ -51,6 +51,9 @@ TWINS: dict[type, type[Message]] = {
     correlate.Template: correlate_pb2.Template,
     correlate.TimelineEntry: correlate_pb2.TimelineEntry,
     dependencies.ServiceDependency: dependencies_pb2.ServiceDependency,
+    endpoints.EndpointClient: endpoints_pb2.EndpointClient,
+    endpoints.EndpointCounts: endpoints_pb2.EndpointCounts,
+    endpoints.IngestEndpoint: endpoints_pb2.IngestEndpoint,
     events.LogEvent: search_pb2.Event,
     formats.FormatCandidate: formats_pb2.FormatCandidate,
     formats.FormatTest: formats_pb2.TestFormatResponse,
@@ -125,6 +128,7 @@ def create_schema() -> Schema:
             ingest.IngestQuery,
             sources.SourceQuery,
             dependencies.DependencyQuery,
+            endpoints.EndpointQuery,
             rejections.RejectionQuery,
             formats.FormatQuery,
             masking.MaskingQuery,

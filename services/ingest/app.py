@@ -12,6 +12,8 @@ from elis.auth.v1 import auth_pb2_grpc
 from elis.ingest.v1 import (
     dependencies_pb2,
     dependencies_pb2_grpc,
+    endpoints_pb2,
+    endpoints_pb2_grpc,
     formats_pb2,
     formats_pb2_grpc,
     ingest_pb2,
@@ -33,6 +35,8 @@ from services.ingest.announcer import Announcer
 from services.ingest.committer import Committer
 from services.ingest.dependencies import Dependencies
 from services.ingest.dependencies_rpc import DependencyServicer
+from services.ingest.endpoint_store import EndpointStore
+from services.ingest.endpoints_rpc import EndpointServicer
 from services.ingest.formats_rpc import FormatServicer
 from services.ingest.intake import Intake
 from services.ingest.masking.assembly import assemble_masking
@@ -56,6 +60,7 @@ from services.ingest.retention import Retention
 from services.ingest.retention_rpc import RetentionServicer
 from services.ingest.rpc import IngestServicer
 from services.ingest.settings import IngestSettings
+from services.ingest.shares import Shares
 from services.ingest.sources import SourceBook
 from services.ingest.sources_rpc import SourceServicer
 from services.ingest.tokens import TokenBook
@@ -84,6 +89,8 @@ async def build(settings: IngestSettings) -> AsyncIterator[Application]:
         worker = Worker()
         committer = Committer(settings, pool, sources, Pipeline(settings, sources, masking.masker), rejections, masking.vault, announcer, worker)
         intake = Intake(settings, sources, committer, worker, masking.masker)
+        registry.register(intake.endpoints)
+        endpoints = EndpointStore(pool, intake.endpoints)
         retention = Retention(pool, committer.partitions, retention_days=settings.retention_days, rejected_days=settings.rejected_retention_days)
         dependencies = Dependencies(pool, redis, mask=masking.masker.mask_name, keep_days=settings.dependency_days, registry=registry)
         tokens = TokenBook(auth_pb2_grpc.AuthServiceStub(auth_channel))
@@ -140,10 +147,22 @@ async def build(settings: IngestSettings) -> AsyncIterator[Application]:
                     dependencies_pb2_grpc.add_DependencyServiceServicer_to_server,
                     DependencyServicer(pool),
                 ),
+                Servicer(
+                    endpoints_pb2.DESCRIPTOR.services_by_name["EndpointService"],
+                    endpoints_pb2_grpc.add_EndpointServiceServicer_to_server,
+                    EndpointServicer(endpoints),
+                ),
             ],
             verifier=identity.verifier,
             http=[HttpListener("hec", web), HttpListener("otlp_http", web)],
             extra_servers=[otlp, *create_syslog_listeners(settings, intake, registry), *create_fluent_listeners(settings, intake)],
-            background=[committer.run, announcer.run, Upkeep(pool, sources, retention).run, masking.upkeep.run, dependencies.run],
+            background=[
+                committer.run,
+                announcer.run,
+                Upkeep(pool, sources, retention, endpoints).run,
+                masking.upkeep.run,
+                dependencies.run,
+                Shares(redis, intake.limits).run,
+            ],
             ready=[ping],
         )

@@ -9,11 +9,12 @@ from dataclasses import replace
 from typing import TypeVar
 from uuid import UUID
 
-from kit.errors import ElisError, Unavailable
+from kit.errors import ElisError, RateLimited, Unavailable
 from services.ingest.batch import Batch
 from services.ingest.committer import Committer
 from services.ingest.endpoints import Arrival, Endpoints
 from services.ingest.groups import Outcome, Submission
+from services.ingest.limits import Limits
 from services.ingest.masking import Masker
 from services.ingest.rejections import Rejection
 from services.ingest.settings import IngestSettings
@@ -33,6 +34,7 @@ class Intake:
 
     def __init__(self, settings: IngestSettings, sources: SourceBook, committer: Committer, worker: Worker, masker: Masker) -> None:
         self.endpoints = Endpoints(masker.mask_name)
+        self.limits = Limits(default_events=settings.token_events_per_second, default_bytes=settings.token_bytes_per_second)
         self._masker = masker
         self._settings = settings
         self._sources = sources
@@ -47,11 +49,13 @@ class Intake:
 
     @contextmanager
     def admit(self, arrival: Arrival, size: int) -> Iterator[None]:
-        """Reserves room for a body of `size` bytes while it is in work; raises Unavailable when there is none.
+        """Reserves room for a body of `size` bytes while it is in work.
 
-        Whatever error ends the work is noted at the sender's endpoint.
+        Raises RateLimited when the sender's limits are used up, Unavailable when there is no room. Whatever error ends the work
+        is noted at the sender's endpoint.
         """
         try:
+            self.limits.check(arrival.agent)
             if self._pending_bytes + size > self._settings.max_pending_bytes and self._pending_bytes:
                 raise Unavailable("too much is in work; try again", retry_after=RETRY_AFTER_SECONDS)
             self._pending_bytes += size
@@ -60,9 +64,15 @@ class Intake:
             finally:
                 self._pending_bytes -= size
         except ElisError as error:
-            error.message = self._masker.mask_text(error.message)  # it may quote what was sent
-            self.endpoints.refused(arrival, error.message)
+            if not isinstance(error, RateLimited):
+                error.message = self._masker.mask_text(error.message)  # it may quote what was sent
+            self.endpoints.refused(arrival, error.message, limited=isinstance(error, RateLimited))
             raise
+
+    def read(self, arrival: Arrival, size: int) -> None:
+        """Counts a body of `size` bytes, decompressed, that was let in and read, and charges it to its sender's limit."""
+        self.endpoints.read(arrival, size)
+        self.limits.charge_bytes(arrival.agent, size)
 
     async def decode(self, size: int, function: Callable[[], ResultT]) -> ResultT:
         """Returns what a function makes of a body of `size` bytes. Other senders are served while a large one is decoded."""
@@ -89,10 +99,13 @@ class Intake:
         `rejections` are records that the receiver could not read. A resent request is recognised by `idempotency_key`
         when it has one, else by its records; a record with a key of its own (`record_keys`, empty text: none) is
         recognised by that in whatever request it comes. `observed_at` is when ELIS got the records, 0: now; `replayed` is
-        the rejected record that they come from, which is marked in the same commit. Raises Unavailable when a retry helps.
+        the rejected record that they come from, which is marked in the same commit. Raises Unavailable when a retry helps, and
+        RateLimited when the sender has used up its events; a replay is charged to nobody.
         """
         if not batch.body and not rejections:
             return Outcome(0, 0, 0)
+        if replayed is None:
+            self.limits.charge_events(arrival.agent, len(batch) + len(rejections))
         timed = bool(idempotency_key) or record_keys is not None or all(batch.timestamp)
         # Names are masked before anything knows them. Whatever depends on a name knows its masked form only.
         self._masker.mask_names(batch.source)

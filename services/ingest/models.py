@@ -104,6 +104,44 @@ service_edges = Table(
 """Who calls whom, per minute, learned from traces."""
 
 
+endpoints = Table(
+    "endpoints",
+    metadata,
+    Column("protocol", Text, nullable=False),
+    Column("token_id", Text, nullable=False, comment="empty: requests whose token was not accepted"),
+    Column("token_name", Text, nullable=False),
+    Column("source", Text, nullable=False, comment="that the token is bound to; empty: the sender names it"),
+    Column("last_seen_at", DateTime(timezone=True), nullable=False),
+    Column("last_error", Text, nullable=False),
+    Column("last_error_at", DateTime(timezone=True)),
+    PrimaryKeyConstraint("protocol", "token_id"),
+)
+"""Who sends: one row per protocol and token."""
+
+endpoint_clients = Table(
+    "endpoint_clients",
+    metadata,
+    Column("protocol", Text, nullable=False),
+    Column("token_id", Text, nullable=False),
+    Column("address", Text, nullable=False),
+    Column("user_agent", Text, nullable=False),
+    Column("last_seen_at", DateTime(timezone=True), nullable=False),
+    PrimaryKeyConstraint("protocol", "token_id", "address", "user_agent"),
+)
+
+endpoint_counts = Table(
+    "endpoint_counts",
+    metadata,
+    Column("protocol", Text, nullable=False),
+    Column("token_id", Text, nullable=False),
+    Column("slot", DateTime(timezone=True), nullable=False, comment="ten seconds that begin here"),
+    *(Column(name, BigInteger, nullable=False) for name in ("requests", "refused", "limited", "resent", "events", "duplicates", "rejected", "bytes")),
+    PrimaryKeyConstraint("protocol", "token_id", "slot"),
+    Index("ix_endpoint_counts_slot", "slot"),
+)
+"""What came to endpoints, of all replicas."""
+
+
 class SourceRow(Base):
     """Who sends."""
 

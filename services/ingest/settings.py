@@ -58,6 +58,10 @@ class IngestSettings(Settings):
     future_tolerance: timedelta = timedelta(hours=24)
     """An event further in the future than this keeps its time as an attribute and counts as of now."""
 
+    token_events_per_second: Annotated[int, Field(ge=0)] = 0
+    """Events that each token, and each other sender, may send per second when it has no limit of its own; 0: any number."""
+    token_bytes_per_second: Annotated[int, Field(ge=0)] = 0
+    """The same in bytes, decompressed."""
     dependency_days: Annotated[int, Field(ge=1, le=MAX_RETENTION_DAYS)] = 30
     """Days that dependencies of services, learned from traces, are kept."""
     hec_strict: bool = False

@@ -9,12 +9,14 @@ import asyncpg
 import structlog
 
 from kit.db import is_unavailable
+from services.ingest.endpoint_store import EndpointStore
 from services.ingest.retention import Retention
 from services.ingest.sources import SourceBook
 
 log = structlog.get_logger()
 
 FLUSH_SECONDS = 1.0
+ENDPOINT_SECONDS = 2.0
 REFRESH_SECONDS = 15.0
 """How long another replica may go on without what this one was told about a source."""
 FORGET_SECONDS = 60.0
@@ -26,23 +28,27 @@ RETENTION_SECONDS = 600.0
 class Upkeep:
     """Runs beside the receivers; what PostgreSQL does not do now is tried again at the next turn."""
 
-    def __init__(self, pool: asyncpg.Pool[Any], sources: SourceBook, retention: Retention) -> None:
+    def __init__(self, pool: asyncpg.Pool[Any], sources: SourceBook, retention: Retention, endpoints: EndpointStore) -> None:
         self._pool = pool
         self._sources = sources
         self._retention = retention
+        self._endpoints = endpoints
 
     async def run(self) -> None:
-        """Works for ever; the last flush happens when it is cancelled."""
+        """Works for ever; the last flushes happen when it is cancelled."""
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._repeat(self._sources.flush, FLUSH_SECONDS))
                 group.create_task(self._repeat(self._sources.refresh, REFRESH_SECONDS))
+                group.create_task(self._repeat(self._endpoints.flush, ENDPOINT_SECONDS))
                 group.create_task(self._repeat(self.forget_digests, FORGET_SECONDS))
+                group.create_task(self._repeat(self._endpoints.forget, FORGET_SECONDS))
                 group.create_task(self._repeat(self._retention.make_partitions, PARTITION_SECONDS, first=0.0))
                 group.create_task(self._repeat(self._retention.drop_expired, RETENTION_SECONDS, first=FORGET_SECONDS))
                 group.create_task(self._repeat(self._retention.forget_rejected, RETENTION_SECONDS, first=FORGET_SECONDS))
         finally:
             await self._attempt(self._sources.flush)
+            await self._attempt(self._endpoints.flush)
 
     async def forget_digests(self) -> None:
         """Deletes expired request digests, a bounded number at a time."""

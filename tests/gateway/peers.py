@@ -17,6 +17,8 @@ from elis.correlate.v1 import correlate_pb2, correlate_pb2_grpc
 from elis.ingest.v1 import (
     dependencies_pb2,
     dependencies_pb2_grpc,
+    endpoints_pb2,
+    endpoints_pb2_grpc,
     formats_pb2,
     formats_pb2_grpc,
     ingest_pb2,
@@ -173,6 +175,11 @@ _MORE: dict[str, list[tuple[Any, Any, dict[str, str | None]]]] = {
             dependencies_pb2.DESCRIPTOR.services_by_name["DependencyService"],
             dependencies_pb2_grpc.add_DependencyServiceServicer_to_server,
             {"ListServiceDependencies": "statistics:read"},
+        ),
+        (
+            endpoints_pb2.DESCRIPTOR.services_by_name["EndpointService"],
+            endpoints_pb2_grpc.add_EndpointServiceServicer_to_server,
+            {"ListEndpoints": "rejected:read"},
         ),
         (
             sources_pb2.DESCRIPTOR.services_by_name["SourceService"],

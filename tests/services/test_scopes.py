@@ -62,6 +62,7 @@ SCOPES: dict[str, dict[str, str]] = {
         "GetSource": "sources:read",
         "UpdateSource": "sources:write",
         "ListServiceDependencies": "statistics:read",
+        "ListEndpoints": "rejected:read",
         "TestFormat": "sources:read",
         "ListMaskingRules": "sources:read",
         "PutMaskingRule": "rules:write",

@@ -20,6 +20,8 @@ from kit.db import open_pool
 from kit.errors import Unavailable
 from services.ingest.batch import Batch
 from services.ingest.blocks import decompress_lines, list_blocks
+from services.ingest.endpoint_store import EndpointStore
+from services.ingest.endpoints import Endpoints
 from services.ingest.intake import Intake
 from services.ingest.partitions import Partitions, current_day
 from services.ingest.rejections import Rejection, RejectReason
@@ -123,7 +125,7 @@ async def test_a_read_only_database_refuses_and_recovers(running_ingest: Running
 
 async def test_upkeep_outlives_what_it_may_not_write(pool: asyncpg.Pool[Any]) -> None:
     sources = SourceBook(pool)
-    upkeep = Upkeep(pool, sources, Retention(pool, Partitions(30), retention_days=30, rejected_days=30))
+    upkeep = Upkeep(pool, sources, Retention(pool, Partitions(30), retention_days=30, rejected_days=30), EndpointStore(pool, Endpoints(str)))
     for state in REFUSALS.values():
         sources.register(state, system="", default_system="application")
         await refuse(pool, "ingest.sources", state)
