@@ -38,6 +38,8 @@ MAX_ENDS = 10_000
 """Ends of a request that are matched."""
 MAX_EDGES = 20_000
 """Edges in memory between two flushes."""
+MATCH_SECONDS = 1.0
+"""How long an export waits for Redis; what is later is missed."""
 FLUSH_SECONDS = 10.0
 FORGET_SECONDS = 600.0
 
@@ -117,8 +119,9 @@ class Dependencies:
         surplus = max(0, len(calls) + len(entries) - MAX_ENDS)
         calls, entries = calls[: MAX_ENDS - min(len(entries), MAX_ENDS // 2)], entries[: MAX_ENDS // 2]
         try:
-            replies = await self._match(body, calls, entries)
-        except (RedisError, OSError) as error:
+            async with asyncio.timeout(MATCH_SECONDS):
+                replies = await self._match(body, calls, entries)
+        except (RedisError, OSError) as error:  # a time-out is an OSError
             log.warning("dependencies missed: redis is away", ends=len(calls) + len(entries), reason=repr(error))
             self._missed.inc(len(calls) + len(entries) + surplus)
             for span in calls:

@@ -114,7 +114,7 @@ class HecReceiver:
         if refusal is not None:
             return refusal.response()
         arrival = arrival_of(request, PROTOCOL, agent)
-        return await self._answer(arrival, request, lambda body: self._settle(agent, channel, body))
+        return await self._answer(arrival, request, lambda body: self._settle(agent, channel, body), limited=False)
 
     async def receive_events(self, request: Request) -> Response:
         """Takes concatenated JSON envelopes."""
@@ -135,17 +135,17 @@ class HecReceiver:
         if refusal is None and agent.ack:
             channel, refusal = _read_channel(request)
         if refusal is not None:
-            self._intake.endpoints.refused(arrival, refusal.text)
-            return refusal.response()
+            return self._refuse(arrival, refusal)
         return await self._answer(arrival, request, lambda body: store(request, arrival, channel, body))
 
-    async def _answer(self, arrival: Arrival, request: Request, work: Callable[[bytes], Awaitable[Response]]) -> Response:
+    async def _answer(self, arrival: Arrival, request: Request, work: Callable[[bytes], Awaitable[Response]], *, limited: bool = True) -> Response:
         """Returns what the work makes of the body; errors become the replies that clients of the protocol understand."""
         try:
-            with self._intake.admit(arrival, admitted_size(request, self._limit)):
+            with self._intake.admit(arrival, admitted_size(request, self._limit), limited=limited):
                 body = await read_body(request, self._limit)
+                self._intake.read(arrival, len(body))
                 if not body or body.isspace():
-                    return NO_DATA.response()
+                    return self._refuse(arrival, NO_DATA)
                 return await work(body)
         except BodyTooLarge:
             return TOO_LARGE.response()
@@ -158,12 +158,17 @@ class HecReceiver:
         except ElisError:
             return SERVER_ERROR.response()
 
+    def _refuse(self, arrival: Arrival, reply: Reply) -> Response:
+        self._intake.endpoints.refused(arrival, reply.text)
+        return reply.response()
+
     async def _store_events(self, request: Request, arrival: Arrival, channel: str, body: bytes) -> Response:
         query = dict(request.query_params)  # a multi-dict raises and catches an error for each name that it has not
         decoded, problem = await self._intake.decode(len(body), lambda: decode_events(body, query, arrival.agent, strict=self._strict))
         decoded = cut_events(decoded)
         if problem is not None:
             outcome = await self._take(request, arrival, decoded)
+            self._intake.endpoints.complained(arrival, f"{problem.text} (event {problem.event_number})")
             return _reply_to(problem).response(outcome, **{"invalid-event-number": problem.event_number})
         return await self._acknowledge(request, arrival, channel, decoded)
 
@@ -171,7 +176,7 @@ class HecReceiver:
         query = dict(request.query_params)
         decoded = await self._intake.decode(len(body), lambda: decode_raw(body, query, arrival.agent))
         if not len(decoded.batch):
-            return NO_DATA.response()
+            return self._refuse(arrival, NO_DATA)
         return await self._acknowledge(request, arrival, channel, decoded)
 
     async def _acknowledge(self, request: Request, arrival: Arrival, channel: str, decoded: HecBatch) -> Response:
