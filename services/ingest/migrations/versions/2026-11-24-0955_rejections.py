@@ -48,7 +48,7 @@ def upgrade() -> None:
         SELECT gen_random_uuid(), decode(md5(row(day, source, reason, detail, sender)::text), 'hex'), day, source, reason, detail, '', '', '',
             split_part(sender, ' ', 1), substr(sender, length(split_part(sender, ' ', 1)) + 2),
             count(*), sum(length(raw) - 28), count(*), sum(length(raw)), min(rejected_at), max(rejected_at)
-        FROM (SELECT *, (extract(epoch FROM rejected_at) / 86400)::int AS day FROM ingest.rejected_events) AS old
+        FROM (SELECT *, floor(extract(epoch FROM rejected_at) / 86400)::int AS day FROM ingest.rejected_events) AS old
         GROUP BY day, source, reason, detail, sender
         """
     )
@@ -58,7 +58,7 @@ def upgrade() -> None:
         """
         UPDATE ingest.rejected_events AS old SET size = length(raw) - 28, group_id = (
             SELECT id FROM ingest.rejection_groups
-            WHERE key = decode(md5(row((extract(epoch FROM rejected_at) / 86400)::int, old.source, old.reason, old.detail, sender)::text), 'hex'))
+            WHERE key = decode(md5(row(floor(extract(epoch FROM rejected_at) / 86400)::int, old.source, old.reason, old.detail, sender)::text), 'hex'))
         """
     )
     op.execute(
