@@ -63,6 +63,7 @@ class ElasticBulkReceiver:
                 _check_media_type(request)
                 parse_filter(filter_path)  # a bad one must not come up after the commit
                 body = await read_body(request, self._limit)
+                self._intake.read(arrival, len(body))
                 bulk = await self._intake.decode(len(body), lambda: decode_bulk(body, agent, index, self._max_record_bytes))
                 outcome = await self._intake.take(
                     bulk.batch,
@@ -74,6 +75,8 @@ class ElasticBulkReceiver:
                 )
         except ElisError as error:
             return error_reply(error)
+        if bulk.errors:
+            self._intake.endpoints.complained(arrival, next(iter(bulk.errors.values())).reason)
         took = int((time.monotonic() - started) * 1_000)
         return Response(bulk_reply(bulk, outcome, took, filter_path), 200, PRODUCT, MEDIA_TYPE)
 

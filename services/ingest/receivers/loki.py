@@ -17,9 +17,9 @@ from kit.errors import DeadlineExceeded, ElisError, InvalidArgument, PermissionD
 from services.ingest.intake import Intake
 from services.ingest.receivers.bodies import BodyTooLarge, admitted_size, arrival_of, read_body
 from services.ingest.receivers.credentials import authenticate
-from services.ingest.receivers.loki_push import LokiBatch, decode_json, decode_protobuf, decompress_snappy
+from services.ingest.receivers.loki_push import decode_json, decode_protobuf, decompress_snappy
 from services.ingest.settings import IngestSettings
-from services.ingest.tokens import NOBODY, Agent, TokenBook
+from services.ingest.tokens import NOBODY, TokenBook
 
 PROTOCOL = "loki"
 DEFAULT_SYSTEM = "application"
@@ -67,17 +67,18 @@ class LokiReceiver:
             with self._intake.admit(arrival, size):
                 tenant = _tenant_of(request)
                 body = await read_body(request, self._limit, left=() if json else ("snappy",))
-                decoded = await self._intake.decode(len(body), lambda: _decode(body, json, agent, tenant, self._limit))
+                if not json:
+                    body = await self._decompress(body)
+                self._intake.read(arrival, len(body))
+                decode = decode_json if json else decode_protobuf
+                decoded = await self._intake.decode(len(body), lambda: decode(body, agent, tenant))
                 await self._intake.take(decoded.batch, arrival, default_system=DEFAULT_SYSTEM, environments=decoded.environments)
         except ElisError as error:
             return _refuse(error)
         return Response(status_code=204)
 
-
-def _decode(body: bytes, json: bool, agent: Agent, tenant: str, limit: int) -> LokiBatch:
-    if json:
-        return decode_json(body, agent, tenant)
-    return decode_protobuf(decompress_snappy(body, limit), agent, tenant)
+    async def _decompress(self, block: bytes) -> bytes:
+        return await self._intake.decode(len(block), lambda: decompress_snappy(block, self._limit))
 
 
 def _tenant_of(request: Request) -> str:
