@@ -88,36 +88,36 @@ class Syslog:
             body = bodies[row]
             match = _RFC3164.match(body)
             if match is not None:
-                found = _read_tag(match)
-                service = match["app"].removeprefix("-- ")
-            elif (match := _RFC5424.match(body)) is not None:
-                found, service = _read_header(match)
-            elif (match := _BROKEN5424.match(body)) is not None:
-                found, service = _read_header(match, broken=True)
-            elif (match := _DEVICE.match(body)) is not None:
-                found, service = {}, match["app"]
-            elif (match := _HOSTLESS.match(body)) is not None:
-                found, service = _read_pid(match["pid"]), match["app"]
-            elif (match := _UNTAGGED.match(body) or _BARE.match(body)) is not None:
-                found, service = {}, ""
+                # Nearly every message: read without a dictionary of its parts.
+                pri, stamp, iso, host, service, module, pid, message = match.groups()
+                found = _read_pid(pid)
+                if module:
+                    found["syslog.module"] = module
+                service = service.removeprefix("-- ")
+                if not batch.timestamp[row]:
+                    batch.timestamp[row] = parse_iso(iso, zone) if iso else parse_layout(stamp, _BSD, zone)
             else:
-                self._name_peer(batch, row)
-                continue
+                rare = _match_rare(body)
+                if rare is None:
+                    self._name_peer(batch, row)
+                    continue
+                match, found, service = rare
+                part = match.groupdict()
+                pri, host, message = part["pri"], part.get("host"), part["message"] or ""
+                if not batch.timestamp[row]:
+                    batch.timestamp[row] = _read_stamp(part, zone)
             matched += 1
-            part = match.groupdict()
-            if not batch.timestamp[row]:
-                batch.timestamp[row] = _read_stamp(part, zone)
-            host = part.get("host")
-            if not batch.host[row] and host is not None and host != "-":
-                batch.host[row] = host
-            self._name_peer(batch, row)
+            if not batch.host[row]:
+                if host is not None and host != "-":
+                    batch.host[row] = host
+                else:
+                    self._name_peer(batch, row)
             if service and not batch.service[row]:
                 batch.service[row] = service
-            message = part["message"] or ""
-            if part["pri"] is not None and int(part["pri"]) < 192:
-                found["syslog.facility"] = int(part["pri"]) >> 3
+            if pri is not None and (priority := int(pri)) < 192:
+                found["syslog.facility"] = priority >> 3
                 if not batch.severity_number[row]:
-                    batch.severity_number[row] = severity.severity_of_priority(int(part["pri"]))
+                    batch.severity_number[row] = severity.severity_of_priority(priority)
             elif not batch.severity_number[row]:
                 batch.severity_number[row], batch.severity_text[row] = severity.leading_severity(message)
             if message.strip():
@@ -156,12 +156,18 @@ def _read_pid(pid: str | None) -> dict[str, object]:
     return {"process.pid": int(pid) if pid.isdigit() and len(pid) < 16 else pid}
 
 
-def _read_tag(match: re.Match[str]) -> dict[str, object]:
-    """Reads `program(module)[pid]` of RFC 3164."""
-    found, module = _read_pid(match["pid"]), match["module"]
-    if module:
-        found["syslog.module"] = module
-    return found
+def _match_rare(body: str) -> tuple[re.Match[str], dict[str, object], str] | None:
+    """Matches what is no RFC 3164 message with host and program; returns the match, attributes and service."""
+    if (match := _RFC5424.match(body)) is not None:
+        return match, *_read_header(match)
+    if (match := _BROKEN5424.match(body)) is not None:
+        return match, *_read_header(match, broken=True)
+    if (match := _DEVICE.match(body)) is not None:
+        return match, {}, match["app"]
+    if (match := _HOSTLESS.match(body)) is not None:
+        return match, _read_pid(match["pid"]), match["app"]
+    match = _UNTAGGED.match(body) or _BARE.match(body)
+    return None if match is None else (match, {}, "")
 
 
 def _read_header(match: re.Match[str], *, broken: bool = False) -> tuple[dict[str, object], str]:
