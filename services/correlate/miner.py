@@ -18,6 +18,7 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 VARIABLE = "<*>"
 MAX_PIECES = 160
@@ -30,6 +31,8 @@ VALUES_PLAIN = 5
 MAX_STRETCH = 4
 """Words that a variable may hold."""
 _ROUNDS = 5
+_REMEMBERED = 65_536
+"""Texts whose places are not worked out again at every revision."""
 _SEPARATOR = re.compile(r"(\s+|[=:,;()\[\]])")
 _DIGIT = re.compile(r"\d")
 
@@ -92,12 +95,14 @@ class Miner:
 
     def _merge_neighbours(self) -> dict[int, int]:
         """Merges groups that are equal, or differ in one place that has many values."""
-        buckets: dict[tuple[int, Words], list[int]] = defaultdict(list)
+        buckets: dict[tuple[int, int], list[int]] = defaultdict(list)
         for founder, group in self._groups.items():
-            for place in _places(group.pieces):
-                buckets[place, (*group.pieces[:place], *group.pieces[place + 1 :])].append(founder)
+            for frame in _frames(group.pieces):
+                buckets[frame].append(founder)
         moved: dict[int, int] = {}
         for (place, _), members in buckets.items():
+            if len(members) < 2:
+                continue
             alive = list(dict.fromkeys(_follow(moved, founder) for founder in members))
             values = {self._groups[founder].pieces[place] for founder in alive}
             if len(alive) < 2 or not (len(values) == 1 or is_variable(values)):
@@ -155,14 +160,24 @@ def is_variable(values: set[str]) -> bool:
     return plain >= VALUES_PLAIN or typed + digits >= VALUES_WITH_DIGITS
 
 
-def _places(pieces: Words) -> list[int]:
+@lru_cache(_REMEMBERED)
+def _frames(pieces: Words) -> tuple[tuple[int, int], ...]:
+    """Returns each place of a text that may turn out to be a variable, with the hash of the rest of the text.
+
+    Two rests of equal hash (64 bits) would share a bucket, and then not be merged: what is merged is compared in full.
+    """
+    return tuple((place, hash((*pieces[:place], *pieces[place + 1 :]))) for place in _places(pieces))
+
+
+def _places(pieces: Words) -> tuple[int, ...]:
     """Returns the places of a text that may turn out to be variables."""
     if len(pieces) > MAX_PIECES:
-        return []
+        return ()
     constants = _count_constants(pieces)
-    return [place for place, piece in enumerate(pieces) if not _SEPARATOR.fullmatch(piece) and constants - (not _is_wildcard(piece)) >= LEAST_FRAME]
+    return tuple(place for place, piece in enumerate(pieces) if not _SEPARATOR.fullmatch(piece) and constants - (not _is_wildcard(piece)) >= LEAST_FRAME)
 
 
+@lru_cache(_REMEMBERED)
 def _count_constants(pieces: Words) -> int:
     return sum(1 for piece in pieces if not _SEPARATOR.fullmatch(piece) and not _is_wildcard(piece))
 
