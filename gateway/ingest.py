@@ -112,6 +112,7 @@ class IngestMutation:
             records=[_to_record(number, event) for number, event in enumerate(events)],
             format=format or "",
             idempotency_key=idempotency_key or "",
+            client_address=info.context.address,
         )
         return await info.context.services.ingest.IngestEvents(request)
 

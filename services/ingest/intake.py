@@ -48,14 +48,15 @@ class Intake:
         return self._pending_bytes + USUAL_BODY_BYTES > self._settings.max_pending_bytes and self._pending_bytes > 0
 
     @contextmanager
-    def admit(self, arrival: Arrival, size: int) -> Iterator[None]:
-        """Reserves room for a body of `size` bytes while it is in work.
+    def admit(self, arrival: Arrival, size: int, *, limited: bool = True) -> Iterator[None]:
+        """Reserves room for a body of `size` bytes while it is in work; one that carries no events is not `limited`.
 
         Raises RateLimited when the sender's limits are used up, Unavailable when there is no room. Whatever error ends the work
         is noted at the sender's endpoint.
         """
         try:
-            self.limits.check(arrival.agent)
+            if limited:
+                self.limits.check(arrival.agent)
             if self._pending_bytes + size > self._settings.max_pending_bytes and self._pending_bytes:
                 raise Unavailable("too much is in work; try again", retry_after=RETRY_AFTER_SECONDS)
             self._pending_bytes += size

@@ -38,6 +38,7 @@ MAX_RECENT = 200
 RECENT_BLOCKS = 200
 DEFAULT_FEED_BYTES = 8 * 1024 * 1024
 DEFAULT_SYSTEM = "application"
+MAX_ADDRESS = 64
 
 MethodT = TypeVar("MethodT", bound=Callable[..., Awaitable[Any]])
 
@@ -68,32 +69,19 @@ class IngestServicer(rpc.IngestServiceServicer):
     @requires("events:write")
     async def IngestEvents(self, request: pb.IngestEventsRequest, _: RpcContext) -> pb.IngestEventsResponse:
         """Stores records; the reply follows the commit."""
-        _check_ingest(request)
-        batch = Batch()
-        for number, record in enumerate(request.records):
-            batch.append(
-                record.body,
-                source=request.source,
-                timestamp=record.time_unix_nano,
-                severity_number=record.severity_number,
-                severity_text=record.severity_text,
-                host=record.host,
-                service=record.service,
-                attributes=_attributes_of(record, number),
-                trace_id=record.trace_id.lower(),
-                span_id=record.span_id.lower(),
-            )
         caller = principal()
-        rows = len(batch)
-        arrival = Arrival("graphql", Agent(caller.subject, caller.name, ""), user_agent=f"graphql {caller.name}")
-        with self._intake.admit(arrival, request.ByteSize()):
+        arrival = Arrival("graphql", Agent(caller.subject, caller.name, ""), request.client_address[:MAX_ADDRESS], f"graphql {caller.name}")
+        size = request.ByteSize()
+        with self._intake.admit(arrival, size):
+            _check_ingest(request)
+            self._intake.read(arrival, size)
             outcome = await self._intake.take(
-                batch,
+                _batch_of(request),
                 arrival,
                 default_system=DEFAULT_SYSTEM,
-                systems=[request.system] * rows,
-                environments=[request.environment] * rows,
-                formats=[request.format] * rows if request.format else None,
+                systems=[request.system] * len(request.records),
+                environments=[request.environment] * len(request.records),
+                formats=[request.format] * len(request.records) if request.format else None,
                 idempotency_key=request.idempotency_key,
             )
         return pb.IngestEventsResponse(accepted=outcome.accepted, duplicates=outcome.duplicates, rejected=outcome.rejected)
@@ -161,6 +149,24 @@ class IngestServicer(rpc.IngestServiceServicer):
             sources=[to_proto(pb.Source, row, time_zone=row.zone or "UTC", retention_days=row.retention_days or None) for row in page],
             next_page_token=encode_token(page[-1].name) if len(rows) > size else "",
         )
+
+
+def _batch_of(request: pb.IngestEventsRequest) -> Batch:
+    batch = Batch()
+    for number, record in enumerate(request.records):
+        batch.append(
+            record.body,
+            source=request.source,
+            timestamp=record.time_unix_nano,
+            severity_number=record.severity_number,
+            severity_text=record.severity_text,
+            host=record.host,
+            service=record.service,
+            attributes=_attributes_of(record, number),
+            trace_id=record.trace_id.lower(),
+            span_id=record.span_id.lower(),
+        )
+    return batch
 
 
 def _check_ingest(request: pb.IngestEventsRequest) -> None:

@@ -112,7 +112,7 @@ class FluentReceiver:
 
         A client that wants no acknowledgement forgets what it has sent: nothing more is read from it until that is stored.
         """
-        self._intake.endpoints.read(arrival, len(message))
+        charged = False
         key, observed_at, pause = uuid4().hex, time.time_ns(), FIRST_PAUSE_SECONDS
         while True:
             decoded: FluentBatch | None = None
@@ -122,6 +122,9 @@ class FluentReceiver:
                     decoded = await self._intake.decode(len(message), lambda: self._decode(message))
                     if decoded is None:
                         return True
+                    if not charged:
+                        charged = True
+                        self._intake.read(arrival, decoded.size)
                     await self._intake.take(
                         decoded.batch,
                         arrival,

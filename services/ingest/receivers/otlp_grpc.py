@@ -58,17 +58,18 @@ class OtlpGrpcReceiver:
     async def _export(self, request: bytes, context: RpcContext, export: Export) -> Message:
         self._in_flight += 1
         try:
-            if self._in_flight > MAX_CONCURRENT_EXPORTS:
-                raise Unavailable("too many exports at once; try again", retry_after=1.0)
             metadata = {key: value for key, value in context.invocation_metadata() or () if isinstance(value, str)}
             arrival = Arrival(PROTOCOL, NOBODY, address_of(context.peer()), metadata.get("user-agent", "")[:MAX_USER_AGENT])
             try:
+                if self._in_flight > MAX_CONCURRENT_EXPORTS:
+                    raise Unavailable("too many exports at once; try again", retry_after=1.0)
                 agent = await authenticate(metadata.get("authorization"), self._tokens)
             except ElisError as error:
                 self._intake.endpoints.refused(arrival, error.message)
                 raise
             arrival = replace(arrival, agent=agent)
             with self._intake.admit(arrival, len(request)):
+                self._intake.read(arrival, len(request))
                 return await export(request, arrival)
         except Exception as error:
             await _abort(context, error)
@@ -83,6 +84,7 @@ class OtlpGrpcReceiver:
     async def _learn_spans(self, body: bytes, arrival: Arrival) -> Message:
         spans = await self._intake.decode(len(body), lambda: collect_spans(read_spans(body), arrival.agent))
         await self._dependencies.learn(body, spans)
+        self._intake.endpoints.taken(arrival, events=0, duplicates=0, rejected=0)
         return ExportTraceServiceResponse()
 
 

@@ -70,7 +70,9 @@ class OtlpHttpReceiver:
             with self._intake.admit(arrival, admitted_size(request, self._limit)):
                 if content_type not in (PROTOBUF, JSON):
                     raise UnsupportedEncoding(f"the content type is not supported; use {PROTOBUF} or {JSON}")
-                reply = await export(await read_body(request, self._limit), content_type, arrival)
+                body = await read_body(request, self._limit)
+                self._intake.read(arrival, len(body))
+                reply = await export(body, content_type, arrival)
         except ElisError as error:
             return refuse(error, JSON if content_type == JSON else PROTOBUF)
         return succeed(reply, content_type)
@@ -84,6 +86,7 @@ class OtlpHttpReceiver:
         parse = parse_spans if content_type == JSON else read_spans
         spans = await self._intake.decode(len(body), lambda: collect_spans(parse(body), arrival.agent))
         await self._dependencies.learn(body, spans)
+        self._intake.endpoints.taken(arrival, events=0, duplicates=0, rejected=0)
         return ExportTraceServiceResponse()
 
 

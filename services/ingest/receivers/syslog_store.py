@@ -102,7 +102,7 @@ class SyslogStore:
             sizes[peer.address] = sizes.get(peer.address, 0) + len(message)
             peers[peer.address] = peer
         for address, size in sizes.items():
-            self._intake.endpoints.read(peers[address].arrival, size)
+            self._intake.read(peers[address].arrival, size)
 
 
 def _batch_of(rows: Sequence[tuple[bytes, Peer]]) -> Batch:

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1b\x65lis/ingest/v1/ingest.proto\x12\x0e\x65lis.ingest.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xbe\x02\n\x06Source\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06system\x18\x02 \x01(\t\x12\x13\n\x0b\x65nvironment\x18\x03 \x01(\t\x12\x0e\n\x06\x66ormat\x18\x04 \x01(\t\x12\x13\n\x0b\x64\x65tected_by\x18\x05 \x01(\t\x12\x12\n\nconfidence\x18\x06 \x01(\x01\x12\x0e\n\x06\x65vents\x18\x07 \x01(\x03\x12\x10\n\x08rejected\x18\x08 \x01(\x03\x12\x31\n\rfirst_seen_at\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x30\n\x0clast_seen_at\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\ttime_zone\x18\x0b \x01(\t\x12\x1b\n\x0eretention_days\x18\x0c \x01(\x05H\x00\x88\x01\x01\x42\x11\n\x0f_retention_days\"\xb9\x01\n\x06Record\x12\x16\n\x0etime_unix_nano\x18\x01 \x01(\x06\x12\x0c\n\x04\x62ody\x18\x02 \x01(\t\x12\x17\n\x0fseverity_number\x18\x03 \x01(\x05\x12\x15\n\rseverity_text\x18\x04 \x01(\t\x12\x0c\n\x04host\x18\x05 \x01(\t\x12\x0f\n\x07service\x18\x06 \x01(\t\x12\x17\n\x0f\x61ttributes_json\x18\x07 \x01(\x0c\x12\x10\n\x08trace_id\x18\x08 \x01(\t\x12\x0f\n\x07span_id\x18\t \x01(\t\"\xa3\x02\n\x0c\x42lockSummary\x12\x0f\n\x07sources\x18\x01 \x03(\t\x12\x0f\n\x07systems\x18\x02 \x03(\t\x12\x14\n\x0c\x65nvironments\x18\x03 \x03(\t\x12\x10\n\x08services\x18\x04 \x03(\t\x12\r\n\x05hosts\x18\x05 \x03(\t\x12\x14\n\x0c\x66ingerprints\x18\x06 \x03(\x06\x12\x11\n\ttemplates\x18\x07 \x03(\t\x12\x0e\n\x06minute\x18\x08 \x03(\x03\x12\x0e\n\x06source\x18\t \x03(\r\x12\x0f\n\x07service\x18\n \x03(\r\x12\x0c\n\x04host\x18\x0b \x03(\r\x12\x17\n\x0fseverity_number\x18\x0c \x03(\r\x12\x13\n\x0b\x66ingerprint\x18\r \x03(\r\x12\r\n\x05\x63ount\x18\x0e \x03(\r\x12\x15\n\rfirst_ordinal\x18\x0f \x03(\r\"\xdf\x01\n\x05\x42lock\x12\n\n\x02id\x18\x01 \x01(\x04\x12\x0b\n\x03\x64\x61y\x18\x02 \x01(\x05\x12\x0e\n\x06\x65vents\x18\x03 \x01(\r\x12\x17\n\x0f\x66irst_timestamp\x18\x04 \x01(\x03\x12\x16\n\x0elast_timestamp\x18\x05 \x01(\x03\x12.\n\ncreated_at\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06\x63ursor\x18\x07 \x01(\t\x12\r\n\x05lines\x18\x08 \x01(\x0c\x12-\n\x07summary\x18\t \x01(\x0b\x32\x1c.elis.ingest.v1.BlockSummary\"\x9c\x01\n\x13IngestEventsRequest\x12\x0e\n\x06source\x18\x01 \x01(\t\x12\x0e\n\x06system\x18\x02 \x01(\t\x12\x13\n\x0b\x65nvironment\x18\x03 \x01(\t\x12\'\n\x07records\x18\x04 \x03(\x0b\x32\x16.elis.ingest.v1.Record\x12\x0e\n\x06\x66ormat\x18\x05 \x01(\t\x12\x17\n\x0fidempotency_key\x18\x06 \x01(\t\"N\n\x14IngestEventsResponse\x12\x10\n\x08\x61\x63\x63\x65pted\x18\x01 \x01(\r\x12\x12\n\nduplicates\x18\x02 \x01(\r\x12\x10\n\x08rejected\x18\x03 \x01(\r\"n\n\x11ListBlocksRequest\x12\r\n\x05\x61\x66ter\x18\x01 \x01(\t\x12\r\n\x05limit\x18\x02 \x01(\x05\x12\x12\n\nwith_lines\x18\x03 \x01(\x08\x12\x14\n\x0cwith_summary\x18\x04 \x01(\x08\x12\x11\n\tmax_bytes\x18\x05 \x01(\x03\"I\n\x12ListBlocksResponse\x12%\n\x06\x62locks\x18\x01 \x03(\x0b\x32\x15.elis.ingest.v1.Block\x12\x0c\n\x04next\x18\x02 \x01(\t\"I\n\x10GetBlocksRequest\x12\x0b\n\x03ids\x18\x01 \x03(\x04\x12\x12\n\nwith_lines\x18\x02 \x01(\x08\x12\x14\n\x0cwith_summary\x18\x03 \x01(\x08\":\n\x11GetBlocksResponse\x12%\n\x06\x62locks\x18\x01 \x03(\x0b\x32\x15.elis.ingest.v1.Block\"\x1f\n\x10GetEventsRequest\x12\x0b\n\x03ids\x18\x01 \x03(\x04\"\"\n\x11GetEventsResponse\x12\r\n\x05lines\x18\x01 \x03(\x0c\"J\n\x13RecentEventsRequest\x12\r\n\x05limit\x18\x01 \x01(\x05\x12\x0e\n\x06source\x18\x02 \x01(\t\x12\x14\n\x0cmin_severity\x18\x03 \x01(\x05\"%\n\x14RecentEventsResponse\x12\r\n\x05lines\x18\x01 \x03(\x0c\";\n\x12ListSourcesRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"W\n\x13ListSourcesResponse\x12\'\n\x07sources\x18\x01 \x03(\x0b\x32\x16.elis.ingest.v1.Source\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t2\x96\x04\n\rIngestService\x12Y\n\x0cIngestEvents\x12#.elis.ingest.v1.IngestEventsRequest\x1a$.elis.ingest.v1.IngestEventsResponse\x12S\n\nListBlocks\x12!.elis.ingest.v1.ListBlocksRequest\x1a\".elis.ingest.v1.ListBlocksResponse\x12P\n\tGetBlocks\x12 .elis.ingest.v1.GetBlocksRequest\x1a!.elis.ingest.v1.GetBlocksResponse\x12P\n\tGetEvents\x12 .elis.ingest.v1.GetEventsRequest\x1a!.elis.ingest.v1.GetEventsResponse\x12Y\n\x0cRecentEvents\x12#.elis.ingest.v1.RecentEventsRequest\x1a$.elis.ingest.v1.RecentEventsResponse\x12V\n\x0bListSources\x12\".elis.ingest.v1.ListSourcesRequest\x1a#.elis.ingest.v1.ListSourcesResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1b\x65lis/ingest/v1/ingest.proto\x12\x0e\x65lis.ingest.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xbe\x02\n\x06Source\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06system\x18\x02 \x01(\t\x12\x13\n\x0b\x65nvironment\x18\x03 \x01(\t\x12\x0e\n\x06\x66ormat\x18\x04 \x01(\t\x12\x13\n\x0b\x64\x65tected_by\x18\x05 \x01(\t\x12\x12\n\nconfidence\x18\x06 \x01(\x01\x12\x0e\n\x06\x65vents\x18\x07 \x01(\x03\x12\x10\n\x08rejected\x18\x08 \x01(\x03\x12\x31\n\rfirst_seen_at\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x30\n\x0clast_seen_at\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\ttime_zone\x18\x0b \x01(\t\x12\x1b\n\x0eretention_days\x18\x0c \x01(\x05H\x00\x88\x01\x01\x42\x11\n\x0f_retention_days\"\xb9\x01\n\x06Record\x12\x16\n\x0etime_unix_nano\x18\x01 \x01(\x06\x12\x0c\n\x04\x62ody\x18\x02 \x01(\t\x12\x17\n\x0fseverity_number\x18\x03 \x01(\x05\x12\x15\n\rseverity_text\x18\x04 \x01(\t\x12\x0c\n\x04host\x18\x05 \x01(\t\x12\x0f\n\x07service\x18\x06 \x01(\t\x12\x17\n\x0f\x61ttributes_json\x18\x07 \x01(\x0c\x12\x10\n\x08trace_id\x18\x08 \x01(\t\x12\x0f\n\x07span_id\x18\t \x01(\t\"\xa3\x02\n\x0c\x42lockSummary\x12\x0f\n\x07sources\x18\x01 \x03(\t\x12\x0f\n\x07systems\x18\x02 \x03(\t\x12\x14\n\x0c\x65nvironments\x18\x03 \x03(\t\x12\x10\n\x08services\x18\x04 \x03(\t\x12\r\n\x05hosts\x18\x05 \x03(\t\x12\x14\n\x0c\x66ingerprints\x18\x06 \x03(\x06\x12\x11\n\ttemplates\x18\x07 \x03(\t\x12\x0e\n\x06minute\x18\x08 \x03(\x03\x12\x0e\n\x06source\x18\t \x03(\r\x12\x0f\n\x07service\x18\n \x03(\r\x12\x0c\n\x04host\x18\x0b \x03(\r\x12\x17\n\x0fseverity_number\x18\x0c \x03(\r\x12\x13\n\x0b\x66ingerprint\x18\r \x03(\r\x12\r\n\x05\x63ount\x18\x0e \x03(\r\x12\x15\n\rfirst_ordinal\x18\x0f \x03(\r\"\xdf\x01\n\x05\x42lock\x12\n\n\x02id\x18\x01 \x01(\x04\x12\x0b\n\x03\x64\x61y\x18\x02 \x01(\x05\x12\x0e\n\x06\x65vents\x18\x03 \x01(\r\x12\x17\n\x0f\x66irst_timestamp\x18\x04 \x01(\x03\x12\x16\n\x0elast_timestamp\x18\x05 \x01(\x03\x12.\n\ncreated_at\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06\x63ursor\x18\x07 \x01(\t\x12\r\n\x05lines\x18\x08 \x01(\x0c\x12-\n\x07summary\x18\t \x01(\x0b\x32\x1c.elis.ingest.v1.BlockSummary\"\xb4\x01\n\x13IngestEventsRequest\x12\x0e\n\x06source\x18\x01 \x01(\t\x12\x0e\n\x06system\x18\x02 \x01(\t\x12\x13\n\x0b\x65nvironment\x18\x03 \x01(\t\x12\'\n\x07records\x18\x04 \x03(\x0b\x32\x16.elis.ingest.v1.Record\x12\x0e\n\x06\x66ormat\x18\x05 \x01(\t\x12\x17\n\x0fidempotency_key\x18\x06 \x01(\t\x12\x16\n\x0e\x63lient_address\x18\x07 \x01(\t\"N\n\x14IngestEventsResponse\x12\x10\n\x08\x61\x63\x63\x65pted\x18\x01 \x01(\r\x12\x12\n\nduplicates\x18\x02 \x01(\r\x12\x10\n\x08rejected\x18\x03 \x01(\r\"n\n\x11ListBlocksRequest\x12\r\n\x05\x61\x66ter\x18\x01 \x01(\t\x12\r\n\x05limit\x18\x02 \x01(\x05\x12\x12\n\nwith_lines\x18\x03 \x01(\x08\x12\x14\n\x0cwith_summary\x18\x04 \x01(\x08\x12\x11\n\tmax_bytes\x18\x05 \x01(\x03\"I\n\x12ListBlocksResponse\x12%\n\x06\x62locks\x18\x01 \x03(\x0b\x32\x15.elis.ingest.v1.Block\x12\x0c\n\x04next\x18\x02 \x01(\t\"I\n\x10GetBlocksRequest\x12\x0b\n\x03ids\x18\x01 \x03(\x04\x12\x12\n\nwith_lines\x18\x02 \x01(\x08\x12\x14\n\x0cwith_summary\x18\x03 \x01(\x08\":\n\x11GetBlocksResponse\x12%\n\x06\x62locks\x18\x01 \x03(\x0b\x32\x15.elis.ingest.v1.Block\"\x1f\n\x10GetEventsRequest\x12\x0b\n\x03ids\x18\x01 \x03(\x04\"\"\n\x11GetEventsResponse\x12\r\n\x05lines\x18\x01 \x03(\x0c\"J\n\x13RecentEventsRequest\x12\r\n\x05limit\x18\x01 \x01(\x05\x12\x0e\n\x06source\x18\x02 \x01(\t\x12\x14\n\x0cmin_severity\x18\x03 \x01(\x05\"%\n\x14RecentEventsResponse\x12\r\n\x05lines\x18\x01 \x03(\x0c\";\n\x12ListSourcesRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"W\n\x13ListSourcesResponse\x12\'\n\x07sources\x18\x01 \x03(\x0b\x32\x16.elis.ingest.v1.Source\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t2\x96\x04\n\rIngestService\x12Y\n\x0cIngestEvents\x12#.elis.ingest.v1.IngestEventsRequest\x1a$.elis.ingest.v1.IngestEventsResponse\x12S\n\nListBlocks\x12!.elis.ingest.v1.ListBlocksRequest\x1a\".elis.ingest.v1.ListBlocksResponse\x12P\n\tGetBlocks\x12 .elis.ingest.v1.GetBlocksRequest\x1a!.elis.ingest.v1.GetBlocksResponse\x12P\n\tGetEvents\x12 .elis.ingest.v1.GetEventsRequest\x1a!.elis.ingest.v1.GetEventsResponse\x12Y\n\x0cRecentEvents\x12#.elis.ingest.v1.RecentEventsRequest\x1a$.elis.ingest.v1.RecentEventsResponse\x12V\n\x0bListSources\x12\".elis.ingest.v1.ListSourcesRequest\x1a#.elis.ingest.v1.ListSourcesResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -41,29 +41,29 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_BLOCK']._serialized_start=884
   _globals['_BLOCK']._serialized_end=1107
   _globals['_INGESTEVENTSREQUEST']._serialized_start=1110
-  _globals['_INGESTEVENTSREQUEST']._serialized_end=1266
-  _globals['_INGESTEVENTSRESPONSE']._serialized_start=1268
-  _globals['_INGESTEVENTSRESPONSE']._serialized_end=1346
-  _globals['_LISTBLOCKSREQUEST']._serialized_start=1348
-  _globals['_LISTBLOCKSREQUEST']._serialized_end=1458
-  _globals['_LISTBLOCKSRESPONSE']._serialized_start=1460
-  _globals['_LISTBLOCKSRESPONSE']._serialized_end=1533
-  _globals['_GETBLOCKSREQUEST']._serialized_start=1535
-  _globals['_GETBLOCKSREQUEST']._serialized_end=1608
-  _globals['_GETBLOCKSRESPONSE']._serialized_start=1610
-  _globals['_GETBLOCKSRESPONSE']._serialized_end=1668
-  _globals['_GETEVENTSREQUEST']._serialized_start=1670
-  _globals['_GETEVENTSREQUEST']._serialized_end=1701
-  _globals['_GETEVENTSRESPONSE']._serialized_start=1703
-  _globals['_GETEVENTSRESPONSE']._serialized_end=1737
-  _globals['_RECENTEVENTSREQUEST']._serialized_start=1739
-  _globals['_RECENTEVENTSREQUEST']._serialized_end=1813
-  _globals['_RECENTEVENTSRESPONSE']._serialized_start=1815
-  _globals['_RECENTEVENTSRESPONSE']._serialized_end=1852
-  _globals['_LISTSOURCESREQUEST']._serialized_start=1854
-  _globals['_LISTSOURCESREQUEST']._serialized_end=1913
-  _globals['_LISTSOURCESRESPONSE']._serialized_start=1915
-  _globals['_LISTSOURCESRESPONSE']._serialized_end=2002
-  _globals['_INGESTSERVICE']._serialized_start=2005
-  _globals['_INGESTSERVICE']._serialized_end=2539
+  _globals['_INGESTEVENTSREQUEST']._serialized_end=1290
+  _globals['_INGESTEVENTSRESPONSE']._serialized_start=1292
+  _globals['_INGESTEVENTSRESPONSE']._serialized_end=1370
+  _globals['_LISTBLOCKSREQUEST']._serialized_start=1372
+  _globals['_LISTBLOCKSREQUEST']._serialized_end=1482
+  _globals['_LISTBLOCKSRESPONSE']._serialized_start=1484
+  _globals['_LISTBLOCKSRESPONSE']._serialized_end=1557
+  _globals['_GETBLOCKSREQUEST']._serialized_start=1559
+  _globals['_GETBLOCKSREQUEST']._serialized_end=1632
+  _globals['_GETBLOCKSRESPONSE']._serialized_start=1634
+  _globals['_GETBLOCKSRESPONSE']._serialized_end=1692
+  _globals['_GETEVENTSREQUEST']._serialized_start=1694
+  _globals['_GETEVENTSREQUEST']._serialized_end=1725
+  _globals['_GETEVENTSRESPONSE']._serialized_start=1727
+  _globals['_GETEVENTSRESPONSE']._serialized_end=1761
+  _globals['_RECENTEVENTSREQUEST']._serialized_start=1763
+  _globals['_RECENTEVENTSREQUEST']._serialized_end=1837
+  _globals['_RECENTEVENTSRESPONSE']._serialized_start=1839
+  _globals['_RECENTEVENTSRESPONSE']._serialized_end=1876
+  _globals['_LISTSOURCESREQUEST']._serialized_start=1878
+  _globals['_LISTSOURCESREQUEST']._serialized_end=1937
+  _globals['_LISTSOURCESRESPONSE']._serialized_start=1939
+  _globals['_LISTSOURCESRESPONSE']._serialized_end=2026
+  _globals['_INGESTSERVICE']._serialized_start=2029
+  _globals['_INGESTSERVICE']._serialized_end=2563
 # @@protoc_insertion_point(module_scope)

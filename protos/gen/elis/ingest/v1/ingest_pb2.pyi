@@ -279,6 +279,7 @@ class IngestEventsRequest(_message.Message):
     RECORDS_FIELD_NUMBER: _builtins.int
     FORMAT_FIELD_NUMBER: _builtins.int
     IDEMPOTENCY_KEY_FIELD_NUMBER: _builtins.int
+    CLIENT_ADDRESS_FIELD_NUMBER: _builtins.int
     source: _builtins.str
     system: _builtins.str
     """splunk, sap, application, infrastructure. Empty: kept as it is, application for a new source."""
@@ -287,6 +288,8 @@ class IngestEventsRequest(_message.Message):
     """Format of the bodies. Empty: detected."""
     idempotency_key: _builtins.str
     """Makes a resend of the same request recognisable. Empty: the records themselves do."""
+    client_address: _builtins.str
+    """Network address of who asks, as the caller knows it."""
     @_builtins.property
     def records(self) -> _containers.RepeatedCompositeFieldContainer[Global___Record]: ...
     def __init__(
@@ -298,10 +301,11 @@ class IngestEventsRequest(_message.Message):
         records: _abc.Iterable[Global___Record] | None = ...,
         format: _builtins.str = ...,
         idempotency_key: _builtins.str = ...,
+        client_address: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["environment", b"environment", "format", b"format", "idempotency_key", b"idempotency_key", "records", b"records", "source", b"source", "system", b"system"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["client_address", b"client_address", "environment", b"environment", "format", b"format", "idempotency_key", b"idempotency_key", "records", b"records", "source", b"source", "system", b"system"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
