@@ -43,6 +43,8 @@ class Message:
     tag: str
     chunk: str | bytes | None
     """What the client wants acknowledged, or None."""
+    size: int = 0
+    """Bytes, decompressed."""
     entries: list[Entry] = field(default_factory=list)
     broken: list[tuple[bytes, str]] = field(default_factory=list)
     """Bytes, and what is wrong with them."""
@@ -60,7 +62,7 @@ def read_message(message: bytes, limit: int) -> Message | None:
     if not isinstance(value, list) or len(value) < 2 or not isinstance(value[0], (str, bytes)):
         return Message("", chunk, broken=[(message, "the message is not an array that begins with a tag")])
     tag = value[0] if isinstance(value[0], str) else value[0].decode("utf-8", "replace")
-    read = Message(tag, chunk)
+    read = Message(tag, chunk, len(message))
     content = value[1]
     if option.get("fluent_signal", 0) != 0:
         read.broken.append((message, "the message carries metrics or traces, which are not taken here"))
@@ -111,6 +113,7 @@ def _read_packed(read: Message, packed: bytes, compression: str, limit: int) -> 
     except InvalidArgument as error:
         read.broken.append((packed, error.message))
         return
+    read.size = max(read.size, len(content))
     unpacker = msgpack.Unpacker(
         raw=False,
         unicode_errors="replace",

@@ -32,6 +32,8 @@ class FluentBatch:
     """Recognises the message when it is sent again; empty when its client gave it no id."""
     chunk: str | bytes | None = None
     """What is to be acknowledged."""
+    size: int = 0
+    """Bytes of the message, decompressed."""
     batch: Batch = field(default_factory=Batch)
     formats: list[str] = field(default_factory=list)
     rejections: list[Rejection] = field(default_factory=list)
@@ -39,7 +41,7 @@ class FluentBatch:
 
 def batch_of(message: Message, source: str) -> FluentBatch:
     """Returns the records of a message. `source` names the source of all of them; empty: each says it, or the tag."""
-    decoded = FluentBatch(f"{message.tag} {message.chunk!r}" if message.chunk is not None else "", message.chunk)
+    decoded = FluentBatch(f"{message.tag} {message.chunk!r}" if message.chunk is not None else "", message.chunk, message.size)
     tag_source = _source_of(message.tag)
     for entry in message.entries:
         _add_record(decoded, entry, message.tag, source, tag_source)

@@ -73,8 +73,10 @@ def create_syslog_listeners(settings: IngestSettings, intake: Intake, registry: 
     refused = Counter("elis_syslog_connections_refused", "Syslog connections that were turned away or cut off.", ["protocol"], registry=registry)
     receiver = SyslogReceiver(settings, intake, networks, store, refused)
     host, port = settings.bind_host, settings.port("ingest", "syslog")
+    datagrams = SyslogDatagrams(host, settings.port("ingest", "syslog_udp"), store, intake, networks, dropped, settings.syslog_message_bytes)
+    registry.register(datagrams)
     listeners: list[Listener] = [
-        SyslogDatagrams(host, settings.port("ingest", "syslog_udp"), store, intake, networks, dropped, settings.syslog_message_bytes),
+        datagrams,
         StreamPort(PROTOCOL, host, port, receiver.serve, receiver.refuse, settings.socket_connections),
     ]
     if settings.tls_certificate and settings.tls_key:

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import struct
+import sys
 from collections import deque
+from collections.abc import Iterator
 from typing import cast
 
 import structlog
-from prometheus_client import Counter
+from prometheus_client import Counter, Metric
+from prometheus_client.core import CounterMetricFamily
+from prometheus_client.registry import Collector
 
 from services.ingest.intake import Intake
 from services.ingest.receivers.networks import Networks
@@ -21,10 +26,12 @@ MAX_QUEUED_BYTES = 16 * 1024 * 1024
 RECEIVE_BUFFER_BYTES = 4 * 1024 * 1024
 """What the system is asked to hold for us; it may give less (net.core.rmem_max)."""
 MAX_PEERS = 10_000
+_SO_MEMINFO = 55
+"""Linux: counters of a socket, nine 32-bit numbers; the last is how many datagrams found its buffer full."""
 _TRAILER = b"\r\n\0 "
 
 
-class SyslogDatagrams(asyncio.DatagramProtocol):
+class SyslogDatagrams(asyncio.DatagramProtocol, Collector):
     """The UDP port and its bounded queue. Datagrams are dropped when the queue is full, and when they come from elsewhere."""
 
     def __init__(self, host: str, port: int, store: SyslogStore, intake: Intake, networks: Networks, dropped: Counter, limit: int) -> None:
@@ -43,6 +50,7 @@ class SyslogDatagrams(asyncio.DatagramProtocol):
         self._emptied.set()
         self._transport: asyncio.DatagramTransport | None = None
         self._task: asyncio.Task[None] | None = None
+        self._lost = 0
 
     async def start(self) -> None:
         """Opens the port; raises OSError when it cannot be opened."""
@@ -91,6 +99,15 @@ class SyslogDatagrams(asyncio.DatagramProtocol):
         self._queued_bytes += len(message)
         self._emptied.clear()
         self._filled.set()
+
+    def collect(self) -> Iterator[Metric]:
+        """Yields the datagrams that the system dropped before we could read them, where it tells (Linux)."""
+        lost = CounterMetricFamily("elis_syslog_datagrams_lost", "Syslog datagrams that the system dropped because its buffer was full.")
+        if sys.platform == "linux" and self._transport is not None and not self._transport.is_closing():
+            counters = self._transport.get_extra_info("socket").getsockopt(socket.SOL_SOCKET, _SO_MEMINFO, 36)
+            self._lost = struct.unpack("9I", counters)[8]
+        lost.add_metric([], self._lost)
+        yield lost
 
     def error_received(self, error: Exception) -> None:
         """Notes an error of the system, such as an unreachable peer of an earlier reply."""
