@@ -43,6 +43,7 @@ from services.ingest.masking.assembly import assemble_masking
 from services.ingest.masking_rpc import MaskingServicer
 from services.ingest.metrics import metrics_route
 from services.ingest.pipeline import Pipeline
+from services.ingest.quality.book import QualityBook
 from services.ingest.receivers.elastic_bulk import ElasticBulkReceiver
 from services.ingest.receivers.elastic_handshake import ElasticHandshake
 from services.ingest.receivers.fluent import create_fluent_listeners
@@ -87,7 +88,8 @@ async def build(settings: IngestSettings) -> AsyncIterator[Application]:
         sealer = Sealer(settings.seal_keys)
         rejections = RejectionStore(sealer, masking.masker.mask_text, bytes_per_day=settings.rejected_bytes_per_day)
         worker = Worker()
-        committer = Committer(settings, pool, sources, Pipeline(settings, sources, masking.masker), rejections, masking.vault, announcer, worker)
+        quality = QualityBook(pool)
+        committer = Committer(settings, pool, sources, Pipeline(settings, sources, masking.masker), rejections, masking.vault, quality, announcer, worker)
         intake = Intake(settings, sources, committer, worker, masking.masker)
         registry.register(intake.endpoints)
         endpoints = EndpointStore(pool, intake.endpoints)
@@ -159,7 +161,7 @@ async def build(settings: IngestSettings) -> AsyncIterator[Application]:
             background=[
                 committer.run,
                 announcer.run,
-                Upkeep(pool, sources, retention, endpoints).run,
+                Upkeep(pool, sources, retention, endpoints, quality).run,
                 masking.upkeep.run,
                 dependencies.run,
                 Shares(redis, intake.limits).run,

@@ -14,12 +14,13 @@ from kit.db import is_unavailable, unavailable
 from kit.errors import Unavailable
 from services.ingest.announcer import Announcer
 from services.ingest.blocks import BlockIds, NewBlock, insert_blocks
-from services.ingest.drafts import Draft, build_block
+from services.ingest.drafts import Draft
 from services.ingest.groups import Group, Outcome, Submission
 from services.ingest.isolation import TooManyTries, find_failing
 from services.ingest.masking.vault import MaskingVault, Placed
 from services.ingest.partitions import Partitions
 from services.ingest.pipeline import Pipeline
+from services.ingest.quality.book import QualityBook
 from services.ingest.rejection_store import RejectionStore, mark_replayed
 from services.ingest.settings import IngestSettings
 from services.ingest.sources import SourceBook
@@ -48,6 +49,7 @@ class Committer:
         pipeline: Pipeline,
         rejections: RejectionStore,
         vault: MaskingVault,
+        quality: QualityBook,
         announcer: Announcer,
         worker: Worker,
     ) -> None:
@@ -57,6 +59,7 @@ class Committer:
         self._sources = sources
         self._rejections = rejections
         self._vault = vault
+        self._quality = quality
         self._announcer = announcer
         self._max_events = settings.max_block_events
         self._wait_seconds = settings.commit_wait.total_seconds()
@@ -171,15 +174,18 @@ class Committer:
 
     async def _build(self, group: Group, drafts: Sequence[Draft], *, inline: bool) -> list[NewBlock]:
         ids = [await self._ids.take(self._pool) for _ in drafts]
-        prepared = group.prepared
-        return await self._worker.run(lambda: [build_block(prepared, draft, number) for draft, number in zip(drafts, ids, strict=True)], inline=inline)
+        return await self._worker.run(lambda: group.build(drafts, ids), inline=inline)
 
     def _count(self, group: Group) -> None:
-        for name, count in group.events_by_source().items():
-            self._sources.state(name).events += count
+        for name, measured in group.measures.items():
+            self._sources.state(name).events += measured.events
+        self._quality.add(group.measures)
+        for name, count in group.duplicates_by_source().items():
+            self._quality.add_duplicates(name, count)
         for _, rejections in group.rejections():
             for rejection in rejections:
                 self._sources.state(rejection.source).rejected += 1
+                self._quality.add_rejected(rejection.source, 1)
 
 
 def _settle(submission: Submission, result: Outcome | Exception) -> None:

@@ -10,10 +10,12 @@ from datetime import timedelta
 from uuid import UUID
 
 from services.ingest.batch import Batch
+from services.ingest.blocks import NewBlock
 from services.ingest.digests import digest_record, digest_request
-from services.ingest.drafts import Draft, draft_blocks
+from services.ingest.drafts import Draft, build_block, draft_blocks
 from services.ingest.endpoints import Arrival
 from services.ingest.pipeline import Pipeline, Prepared
+from services.ingest.quality.measure import Measures, measure_quality
 from services.ingest.rejections import Rejection
 
 
@@ -86,6 +88,8 @@ class Group:
         """Rows that were stored before."""
         self._submissions = submissions
         self._parts: list[_Part] = []
+        self.measures: dict[str, Measures] = {}
+        """The quality of the events, by source."""
         self._fresh: set[bytes] = set()
         self._prepared: Prepared | None = None
 
@@ -155,6 +159,11 @@ class Group:
             rows = [row for row in rows if row not in self.lost]
         return list(draft_blocks(self.prepared, rows, max_events))
 
+    def build(self, drafts: Sequence[Draft], ids: Sequence[int]) -> list[NewBlock]:
+        """Builds the blocks of drafts and measures the quality of what is in them."""
+        self.measures = measure_quality(self.prepared, [row for draft in drafts for row in draft.rows])
+        return [build_block(self.prepared, draft, number) for draft, number in zip(drafts, ids, strict=True)]
+
     def settle_claims(self, fresh: set[bytes]) -> None:
         """Takes the digests that were free; what stands under any other is lost."""
         self._fresh = fresh
@@ -182,10 +191,15 @@ class Group:
             if found:
                 yield part.submission, found
 
-    def events_by_source(self) -> Counter[str]:
-        """Returns how many events of each source are new."""
+    def duplicates_by_source(self) -> Counter[str]:
+        """Returns how many records of each source were stored before."""
         source = self.prepared.batch.source
-        return Counter(source[row] for row in self.prepared.rows if row not in self.lost)
+        duplicates = Counter(source[row] for row in self.lost)
+        for part in self._parts:
+            if len(part.taken) < len(part.submission.batch):
+                taken = set(part.taken)
+                duplicates.update(name for row, name in enumerate(part.submission.batch.source) if row not in taken)
+        return duplicates
 
     def outcomes(self) -> list[Outcome]:
         """Returns what became of each request, in their order."""

@@ -13,10 +13,12 @@ from sqlalchemy.types import UserDefinedType
 
 from kit.db import create_metadata
 from services.ingest.masking.tables import add_masking_tables
+from services.ingest.quality.tables import add_quality_tables
 
 SCHEMA = "ingest"
 metadata: MetaData = create_metadata(SCHEMA)
 add_masking_tables(metadata)
+add_quality_tables(metadata)
 
 BLOCK_ID_RANGE = 1_000
 """Block ids that a process takes from the sequence at a time."""

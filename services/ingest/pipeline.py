@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from services.ingest.attributes import bound_attributes
 from services.ingest.batch import Batch
 from services.ingest.fingerprints import fingerprint_bodies
 from services.ingest.formats import FORMATS
@@ -40,6 +41,10 @@ class Prepared:
     """The rows that are events."""
     rejections: dict[int, Rejection] = field(default_factory=dict)
     """What became of the others, by row."""
+    unparsed: Mapping[str, int] = field(default_factory=dict)
+    """How many records of a source its format did not understand."""
+    overflowing: list[int] = field(default_factory=list)
+    """The rows that had more attributes than are kept apart."""
     masked: Masked = field(default_factory=Masked)
     """What masking replaced: values to seal and tokens to join, which are stored in the commit of the events."""
 
@@ -51,6 +56,7 @@ class Pipeline:
         self._sources = sources
         self._masker = masker
         self._max_record_bytes = settings.max_record_bytes
+        self._max_attributes = settings.max_attributes
         self._oldest_ns = int(settings.oldest_event.total_seconds()) * 1_000_000_000
         self._future_ns = int(settings.future_tolerance.total_seconds()) * 1_000_000_000
 
@@ -76,10 +82,11 @@ class Pipeline:
             batch.blank(failing)
             prepared.rejections.update(failing)
             prepared.rows = [row for row in prepared.rows if row not in failing]
-        self._parse(batch, prepared.rows, formats)
+        prepared.unparsed = self._parse(batch, prepared.rows, formats)
         prepared.rows = join_rows(batch, prepared.rows, observed_at, apart)
         prepared.masked = self._masker.mask_batch(batch)
         prepared.timestamps = self._judge_times(batch, observed_at)
+        prepared.overflowing = bound_attributes(batch, prepared.rows, self._max_attributes)
         prepared.fingerprints, prepared.templates = fingerprint_bodies(batch.body)
         texts = {number: f"{number:016x}" for number in prepared.templates}
         prepared.fingerprint_texts = [texts[number] for number in prepared.fingerprints]
@@ -101,14 +108,17 @@ class Pipeline:
                 sound.append(row)
         return sound
 
-    def _parse(self, batch: Batch, rows: Sequence[int], declared: Sequence[str] | None) -> None:
+    def _parse(self, batch: Batch, rows: Sequence[int], declared: Sequence[str] | None) -> Mapping[str, int]:
+        """Parses the rows; returns how many of each source were not understood."""
+        unparsed: Counter[str] = Counter()
         groups: defaultdict[tuple[str, str], list[int]] = defaultdict(list)
         for row in rows:
             groups[batch.source[row], declared[row] if declared else ""].append(row)
         for (source, name), members in groups.items():
             bodies = [batch.body[row] for row in members[: SourceBook.SAMPLE_LINES]]
             state = self._sources.choose_format(source, name, bodies)
-            FORMATS[name or state.format].parse(batch, members, state.zone)
+            unparsed[source] += len(members) - FORMATS[name or state.format].parse(batch, members, state.zone)
+        return unparsed
 
     def _judge_times(self, batch: Batch, observed_at: Sequence[int]) -> list[int]:
         timestamps = list(batch.timestamp)

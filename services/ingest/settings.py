@@ -37,6 +37,8 @@ class IngestSettings(Settings):
     """Bodies that may be in work at once; beyond it whole requests are refused with a retryable reply."""
     elastic_version: Annotated[str, Field(pattern=r"^\d{1,3}\.\d{1,3}\.\d{1,3}$")] = "9.99.0"
     """Version of Elasticsearch that agents are told. Beats refuse a server older than themselves, so the default is ahead of theirs."""
+    max_attributes: Annotated[int, Field(ge=8, le=10_000)] = 256
+    """Most attributes of an event that are kept apart; the others become one attribute, `elis.overflow`, as JSON."""
     max_block_events: Annotated[int, Field(ge=1, le=65_536)] = 16_384
     """Most events in a block."""
     commit_wait: timedelta = timedelta(milliseconds=2)

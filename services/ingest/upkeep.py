@@ -10,6 +10,7 @@ import structlog
 
 from kit.db import is_unavailable
 from services.ingest.endpoint_store import EndpointStore
+from services.ingest.quality.book import QualityBook
 from services.ingest.retention import Retention
 from services.ingest.sources import SourceBook
 
@@ -17,6 +18,7 @@ log = structlog.get_logger()
 
 FLUSH_SECONDS = 1.0
 ENDPOINT_SECONDS = 2.0
+QUALITY_SECONDS = 5.0
 REFRESH_SECONDS = 15.0
 """How long another replica may go on without what this one was told about a source."""
 FORGET_SECONDS = 60.0
@@ -28,11 +30,12 @@ RETENTION_SECONDS = 600.0
 class Upkeep:
     """Runs beside the receivers; what PostgreSQL does not do now is tried again at the next turn."""
 
-    def __init__(self, pool: asyncpg.Pool[Any], sources: SourceBook, retention: Retention, endpoints: EndpointStore) -> None:
+    def __init__(self, pool: asyncpg.Pool[Any], sources: SourceBook, retention: Retention, endpoints: EndpointStore, quality: QualityBook) -> None:
         self._pool = pool
         self._sources = sources
         self._retention = retention
         self._endpoints = endpoints
+        self._quality = quality
 
     async def run(self) -> None:
         """Works for ever; the last flushes happen when it is cancelled."""
@@ -41,6 +44,8 @@ class Upkeep:
                 group.create_task(self._repeat(self._sources.flush, FLUSH_SECONDS))
                 group.create_task(self._repeat(self._sources.refresh, REFRESH_SECONDS))
                 group.create_task(self._repeat(self._endpoints.flush, ENDPOINT_SECONDS))
+                group.create_task(self._repeat(self._quality.flush, QUALITY_SECONDS))
+                group.create_task(self._repeat(self._quality.forget, RETENTION_SECONDS))
                 group.create_task(self._repeat(self.forget_digests, FORGET_SECONDS))
                 group.create_task(self._repeat(self._endpoints.forget, FORGET_SECONDS))
                 group.create_task(self._repeat(self._retention.make_partitions, PARTITION_SECONDS, first=0.0))
@@ -49,6 +54,7 @@ class Upkeep:
         finally:
             await self._attempt(self._sources.flush)
             await self._attempt(self._endpoints.flush)
+            await self._attempt(self._quality.flush)
 
     async def forget_digests(self) -> None:
         """Deletes expired request digests, a bounded number at a time."""

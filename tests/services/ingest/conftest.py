@@ -27,6 +27,7 @@ from services.ingest.endpoints import Arrival
 from services.ingest.intake import Intake
 from services.ingest.masking.assembly import assemble_masking
 from services.ingest.pipeline import Pipeline
+from services.ingest.quality.book import QualityBook
 from services.ingest.rejection_store import RejectionStore
 from services.ingest.rejections import Sealer
 from services.ingest.settings import IngestSettings
@@ -74,7 +75,7 @@ async def run_intake(settings: IngestSettings, pool: asyncpg.Pool[Any], announce
     worker = Worker()
     rejections = RejectionStore(Sealer([bytes(32)]), masker.mask_text, bytes_per_day=settings.rejected_bytes_per_day)
     told = announcer or NullRedisAnnouncer()
-    committer = Committer(settings, pool, sources, Pipeline(settings, sources, masker), rejections, masking.vault, told, worker)
+    committer = Committer(settings, pool, sources, Pipeline(settings, sources, masker), rejections, masking.vault, QualityBook(pool), told, worker)
     task = asyncio.create_task(committer.run())
     yield Intake(settings, sources, committer, worker, masker)
     await cancel_tasks([task])

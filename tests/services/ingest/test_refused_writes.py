@@ -24,6 +24,7 @@ from services.ingest.endpoint_store import EndpointStore
 from services.ingest.endpoints import Endpoints
 from services.ingest.intake import Intake
 from services.ingest.partitions import Partitions, current_day
+from services.ingest.quality.book import QualityBook
 from services.ingest.rejections import Rejection, RejectReason
 from services.ingest.retention import Retention
 from services.ingest.settings import IngestSettings
@@ -125,7 +126,7 @@ async def test_a_read_only_database_refuses_and_recovers(running_ingest: Running
 
 async def test_upkeep_outlives_what_it_may_not_write(pool: asyncpg.Pool[Any]) -> None:
     sources = SourceBook(pool)
-    upkeep = Upkeep(pool, sources, Retention(pool, Partitions(30), retention_days=30, rejected_days=30), EndpointStore(pool, Endpoints(str)))
+    upkeep = Upkeep(pool, sources, Retention(pool, Partitions(30), retention_days=30, rejected_days=30), EndpointStore(pool, Endpoints(str)), QualityBook(pool))
     for state in REFUSALS.values():
         sources.register(state, system="", default_system="application")
         await refuse(pool, "ingest.sources", state)

@@ -1,0 +1,31 @@
+"""Tables of data quality."""
+
+from __future__ import annotations
+
+from sqlalchemy import BigInteger, Column, DateTime, Index, MetaData, PrimaryKeyConstraint, Table, Text
+
+from services.ingest.quality.measure import COUNTS
+
+
+def add_quality_tables(metadata: MetaData) -> None:
+    """Adds the tables to the metadata of the service."""
+    Table(
+        "quality",
+        metadata,
+        Column("source", Text, nullable=False),
+        Column("hour", DateTime(timezone=True), nullable=False, comment="of arrival"),
+        *(Column(name, BigInteger, nullable=False) for name in COUNTS),
+        PrimaryKeyConstraint("source", "hour"),
+        Index("ix_quality_hour", "hour"),
+    )
+    Table(
+        "quality_fields",
+        metadata,
+        Column("source", Text, nullable=False),
+        Column("hour", DateTime(timezone=True), nullable=False),
+        Column("field", Text, nullable=False),
+        Column("type", Text, nullable=False, comment="text, number, boolean, object, list or null"),
+        Column("events", BigInteger, nullable=False, comment="of those sampled"),
+        PrimaryKeyConstraint("source", "hour", "field", "type"),
+        Index("ix_quality_fields_hour", "hour"),
+    )

@@ -1,0 +1,96 @@
+"""What is counted of the events of a source, from the request to the table."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import asyncpg
+import orjson
+
+from services.ingest.attributes import OVERFLOW
+from services.ingest.batch import Batch
+from services.ingest.blocks import decompress_lines, list_blocks
+from services.ingest.intake import Intake
+from services.ingest.quality.book import QualityBook
+from services.ingest.settings import IngestSettings
+from tests.services.ingest.conftest import ARRIVAL
+
+DAY = 86_400 * 10**9
+
+
+async def measured(intake: Intake, pool: asyncpg.Pool[Any]) -> dict[str, dict[str, int]]:
+    """Flushes the book and returns the non-zero counts by source."""
+    book: QualityBook = intake._committer._quality
+    await book.flush()
+    rows = await pool.fetch("SELECT * FROM ingest.quality")
+    return {
+        row["source"]: {name: value for name, value in row.items() if isinstance(value, int) and value and name not in ("lag_ms", "sampled")} for row in rows
+    }
+
+
+async def take(intake: Intake, batch: Batch, **options: Any) -> None:
+    await intake.take(batch, ARRIVAL, default_system="application", **options)
+
+
+async def test_what_is_wrong_with_events_is_counted_by_source(intake: Intake, pool: asyncpg.Pool[Any], settings: IngestSettings) -> None:
+    now = time.time_ns()
+    batch = Batch()
+    batch.append("fine", source="good", timestamp=now - 5 * 10**9, severity_number=9)
+    batch.append("no time", source="bad", severity_number=9)
+    batch.append("no severity", source="bad", timestamp=now)
+    batch.append("tomorrow", source="bad", timestamp=now + DAY // 24, severity_number=9)
+    batch.append("next year", source="bad", timestamp=now + 300 * DAY, severity_number=9)
+    batch.append("long ago", source="bad", timestamp=now - 12_000 * DAY, severity_number=9)
+    batch.append("br\ufffdken", source="bad", timestamp=now, severity_number=9)
+    batch.append("x" * (settings.max_record_bytes + 1), source="bad", timestamp=now, severity_number=9)
+    await take(intake, batch, formats=["plain"] * len(batch))
+    found = await measured(intake, pool)
+    assert found["good"] == {"events": 1, "timed": 1, "unparsed": 1}
+    assert found["bad"] == {
+        "events": 6,
+        "unparsed": 6,
+        "rejected": 1,
+        "missing_time": 1,
+        "unknown_severity": 1,
+        "future_time": 1,
+        "past_time": 1,
+        "ahead": 1,
+        "repaired": 1,
+        "timed": 3,
+    }
+
+
+async def test_duplicates_are_counted_and_their_events_are_not(intake: Intake, pool: asyncpg.Pool[Any]) -> None:
+    now = time.time_ns()
+    for _ in range(3):
+        batch = Batch()
+        batch.append("a", source="s", timestamp=now, severity_number=9)
+        batch.append("b", source="s", timestamp=now, severity_number=9)
+        await take(intake, batch)
+    assert (await measured(intake, pool))["s"] == {"events": 2, "duplicates": 4, "timed": 2, "unparsed": 2}
+
+
+async def test_flushes_add_up(intake: Intake, pool: asyncpg.Pool[Any]) -> None:
+    for number in range(3):
+        batch = Batch()
+        batch.append(
+            f"event {number}", source="s", timestamp=time.time_ns(), severity_number=9, attributes={"id": number if number < 2 else "two", "user": "u"}
+        )
+        await take(intake, batch)
+        assert (await measured(intake, pool))["s"]["events"] == number + 1
+    types = await pool.fetch("SELECT field, type, events FROM ingest.quality_fields ORDER BY 1, 2")
+    assert [tuple(row) for row in types] == [("id", "number", 2), ("id", "text", 1), ("user", "text", 3)]
+
+
+async def test_attributes_beyond_the_limit_are_kept_in_one(intake: Intake, pool: asyncpg.Pool[Any], settings: IngestSettings) -> None:
+    attributes = {f"field{number:05d}": number for number in range(settings.max_attributes * 3)}
+    batch = Batch()
+    batch.append("wide", source="s", timestamp=time.time_ns(), severity_number=9, attributes=attributes)
+    await take(intake, batch)
+    (block,), _ = await list_blocks(pool, "", limit=1, with_lines=True, with_summary=False, max_bytes=1 << 30)
+    stored = orjson.loads(decompress_lines(block.lines))["attributes"]
+    assert len(stored) == settings.max_attributes + 1
+    overflow = orjson.loads(stored.pop(OVERFLOW))
+    assert {**stored, **overflow} == attributes
+    assert (await measured(intake, pool))["s"]["overflowing"] == 1
