@@ -6,6 +6,8 @@ import re
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from kit.errors import InvalidArgument
 from services.ingest.batch import Batch
@@ -121,3 +123,27 @@ def test_what_a_batch_says_besides_its_text_is_masked_too() -> None:
     assert list(attributes) == [mail, f"{mail}#2", "list"]
     assert attributes[mail].startswith("[card:")
     assert all(value.startswith("[credential:") for value in attributes["list"]["secret"])
+
+
+TEAM = (
+    MaskingRule("customer", r"\bKD-(?P<secret>\d{6})\b", hints=("KD-",), linear=True),
+    MaskingRule("person", r"(?i)(?:kunde|user)[ =](?P<secret>[\wäöü]{3,20})", hints=("kund", "user"), linear=True),
+    MaskingRule("plate", r"\b[A-Z]{1,3}-[A-Z]{1,2} \d{2,4}\b", linear=True),
+)
+_TEXTS = st.lists(
+    st.sampled_from(
+        ["KD-123456", "KD-1234567", "Kunde ", "USER=", "größe", "M-AB 123", " ", "-", "[customer:0123456789ab]", "[", "bob@example.com", "\x1e", "é", "x"]
+    )
+    | st.text(max_size=4),
+    max_size=12,
+).map("".join)
+
+
+@settings(max_examples=150, deadline=None)
+@given(texts=st.lists(_TEXTS, min_size=1, max_size=6), padding=st.sampled_from(["", "plain words and nothing else " * 200]))
+def test_rules_of_teams_miss_nothing_and_masking_twice_changes_nothing(texts: list[str], padding: str) -> None:
+    masker = Masker(KEY, (*BUILT_IN_RULES, *TEAM))
+    unhinted = Masker(KEY, (*BUILT_IN_RULES, *(MaskingRule(rule.name, rule.pattern, linear=True) for rule in TEAM)))
+    masked = masker.preview([*texts, padding]).texts[:-1]
+    assert masked == unhinted.preview(texts).texts
+    assert masker.preview(masked).texts == masked
