@@ -212,7 +212,8 @@ def test_the_image_is_not_root_and_runs_elis() -> None:
     pod = yaml.safe_load((ROOT / "k8s" / "base" / "pod.yaml").read_text())["spec"]["template"]["spec"]
     assert last["USER"] == [f"{pod['securityContext']['runAsUser']}:{pod['securityContext']['runAsGroup']}"]
     assert last["ENTRYPOINT"] == ['["elis"]']
-    assert {int(port) for port in last["EXPOSE"]} == {port for target in TARGETS.values() for port in target.ports.values()}
+    ports = {f"{port}/udp" if purpose.endswith("_udp") else f"{port}" for target in TARGETS.values() for purpose, port in target.ports.items()}
+    assert set(last["EXPOSE"]) == ports
 
 
 def test_compose_starts_stores_only() -> None:
