@@ -35,6 +35,7 @@ SOURCETYPES = {
 _TIME = re.compile(rb'"?\s*(\d{1,19})(?:\.(\d{0,9})\d*)?\s*"?')
 _USUAL_TIMES = re.compile(rb'(?:"\d{10}(?:\.\d{1,9})?"|\d{10}(?:\.\d{1,9})?)(?:\n(?:"\d{10}(?:\.\d{1,9})?"|\d{10}(?:\.\d{1,9})?))*+')
 """Epoch seconds as nearly every sender writes them, one a line."""
+_QUOTE = 0x22
 _DECLARATIONS = ("system", "environment", "service")
 _SEVERITIES = ("severity", "severity_text", "level", "log.level", "loglevel")
 """Names of indexed fields that hold a severity; the first one that is understood sets it."""
@@ -70,7 +71,6 @@ class _Metadata(msgspec.Struct, frozen=True, gc=False):
 
 _DECODER: msgspec.json.Decoder[Any] = msgspec.json.Decoder(_Envelope)
 _STRICT_DECODER: msgspec.json.Decoder[Any] = msgspec.json.Decoder(_StrictEnvelope)
-_decode_text = msgspec.json.Decoder(str).decode
 _decode_texts = msgspec.json.Decoder(list[str]).decode
 _decode_fields = msgspec.json.Decoder(dict[str, Any]).decode
 
@@ -170,25 +170,37 @@ def _read_columns(envelopes: Sequence[_Envelope], query: Mapping[str, str], agen
 
 
 def _read_texts(events: list[msgspec.Raw | msgspec.UnsetType]) -> list[str]:
-    """Returns the texts of events; as nearly every sender has texts only, they are decoded at once."""
-    try:
-        texts = _decode_texts(b"[%s]" % b",".join(events))  # type: ignore[arg-type]
-    except (TypeError, msgspec.DecodeError):  # one is missing, or no text
-        return [_text_of(event) for event in events]
+    """Returns the texts of events, all strings decoded at once; an event of another kind is its JSON."""
+    if msgspec.UNSET in events:
+        raise _InvalidError("Event field is required", 12)
+    raws = list(map(bytes, events))  # type: ignore[arg-type]
+    strings = [raw for raw in raws if raw[0] == _QUOTE]
+    texts = _decode_texts(b"[%s]" % b",".join(strings))
     if not all(map(str.strip, texts)):
         raise _InvalidError("Event field cannot be blank", 13)
-    return texts
+    if len(strings) == len(raws):
+        return texts
+    if b"null" in raws:
+        raise _InvalidError("Event field is required", 12)
+    decoded = iter(texts)
+    return [next(decoded) if raw[0] == _QUOTE else raw.decode() for raw in raws]
 
 
 def _read_times(times: list[msgspec.Raw | msgspec.UnsetType]) -> list[int]:
     """Returns nanoseconds since 1970; 0 where there is no time."""
-    try:
-        joined = b"\n".join(times)  # type: ignore[arg-type]
-    except TypeError:  # one is missing
-        return [0 if time is msgspec.UNSET else parse_time(bytes(time)) for time in times]
+    lines = [bytes(time) for time in times if time is not msgspec.UNSET]
+    if not lines:
+        return [0] * len(times)
+    joined = b"\n".join(lines)
     if _USUAL_TIMES.fullmatch(joined) is None:
-        return [parse_time(line) for line in joined.split(b"\n")] if times else []
-    return [int(seconds + fraction.ljust(9, b"0")) for seconds, _, fraction in [line.partition(b".") for line in joined.replace(b'"', b"").split(b"\n")]]
+        stamps = [parse_time(line) for line in lines]
+    else:
+        parts = [line.partition(b".") for line in joined.replace(b'"', b"").split(b"\n")]
+        stamps = [int(seconds + fraction.ljust(9, b"0")) for seconds, _, fraction in parts]
+    if len(stamps) == len(times):
+        return stamps
+    present = iter(stamps)
+    return [0 if time is msgspec.UNSET else next(present) for time in times]
 
 
 def declared_format(sourcetype: str) -> str:
@@ -293,19 +305,6 @@ def _fields_of(raw: bytes) -> dict[str, Any]:
         return _decode_fields(raw)
     except (msgspec.DecodeError, RecursionError):
         raise _InvalidError("Error in handling indexed fields", 15) from None
-
-
-def _text_of(event: msgspec.Raw | msgspec.UnsetType) -> str:
-    raw = b"null" if event is msgspec.UNSET else bytes(event)
-    if raw[:1] == b'"':
-        text = _decode_text(raw)
-    elif raw == b"null":
-        raise _InvalidError("Event field is required", 12)
-    else:
-        text = raw.decode()
-    if not text or text.isspace():
-        raise _InvalidError("Event field cannot be blank", 13)
-    return text
 
 
 def parse_time(raw: bytes) -> int:
