@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from typing import Any
 
 import asyncpg
 import grpc
 import httpx
 import orjson
 import pytest
+from pydantic import SecretStr
 
 from elis.ingest.v1 import ingest_pb2, ingest_pb2_grpc
 from elis.ingest.v1 import masking_pb2 as pb
 from elis.ingest.v1 import masking_pb2_grpc as rpc
 from kit.errors import NotFound
 from kit.server import Application, create_grpc_server
+from services.ingest.batch import Batch
+from services.ingest.blocks import decompress_lines, list_blocks
 from services.ingest.settings import IngestSettings
 from tests.fixtures.callers import Issuer
-from tests.services.ingest.conftest import RunningIngest
-from tests.services.ingest.masking.conftest import SCOPES
+from tests.services.ingest.conftest import ARRIVAL, RunningIngest, run_intake
+from tests.services.ingest.masking.conftest import SCOPES, assemble
 
 REASON = "an incident that needs the address"
 
@@ -94,3 +98,21 @@ async def test_the_metric_counts_by_rule(running_ingest: RunningIngest) -> None:
     text = (await running_ingest.web.get("/metrics")).text
     assert 'elis_masking_hits_total{rule="email"} 4.0' in text
     assert "shop" not in text
+
+
+async def test_events_before_and_after_a_change_of_the_key_are_joinable(settings: IngestSettings, pool: asyncpg.Pool[Any]) -> None:
+    rotated = settings.model_copy(update={"masking_key": SecretStr("n" * 32), "masking_old_keys": settings.masking_key})
+    for used in (settings, rotated):
+        async with run_intake(used, pool) as intake:
+            batch = Batch()
+            batch.append("bob@example.com pays", source="shop", timestamp=1_790_000_000_000_000_000)
+            batch.append("eve@example.com pays", source="shop", timestamp=1_790_000_000_000_000_000)
+            await intake.take(batch, ARRIVAL, default_system="application", idempotency_key=used.masking_key.get_secret_value())
+    blocks, _ = await list_blocks(pool, "", limit=10, with_lines=True, with_summary=False, max_bytes=2**20)
+    events = [orjson.loads(line) for block in blocks for line in decompress_lines(block.lines).splitlines()]
+    old, old_eve, new, new_eve = (event["body"].split()[0] for event in events)
+    assert len({old, old_eve, new, new_eve}) == 4
+    vault = assemble(pool, *rotated.masking_keys).vault
+    assert await vault.equivalents(old) == [old, new]
+    assert await vault.equivalents(new) == [new, old]
+    assert await vault.equivalents(old_eve) == [old_eve, new_eve]
