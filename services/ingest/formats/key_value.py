@@ -20,6 +20,10 @@ _KEY = r"[A-Za-z_][\w.:-]*"
 _HEAD = re.compile(
     rf"\[?(?P<stamp>{_STAMP})\]?[,;|]?\s+(?:(?P<level>{severity.LEVEL_PATTERN})\s+(?P<component>[\w.:]{{1,80}})\s+-\s+|-\s+)?(?={_KEY}=)", re.ASCII
 )
+_LEVELLED: Final = _HEAD.groupindex["component"]
+"""The last group of a head that has level and component."""
+_NUMERIC: Final = "-0123456789"
+"""What a number begins with."""
 _QUOTED = r'"[^"\\]*(?:\\.[^"\\]*)*"'
 _SEMICOLON = re.compile(rf"\s*({_KEY})=(?:({_QUOTED})|([^;]*))(?:;|$)")
 _BLANK = re.compile(rf"[\s,]*({_KEY})=(?:({_QUOTED})|([^\s,\"]*))(?=[\s,]|$)")
@@ -61,7 +65,7 @@ class KeyValue:
                 batch.timestamp[row] = parse_timestamp(head["stamp"], zone)
             if "saphost" in fields:
                 _name_sap_instance(fields)
-            if head and head["level"]:
+            if head and head.lastindex == _LEVELLED:
                 fields.setdefault("level", head["level"])
                 fields.setdefault("component", head["component"])
             kept = {name: fields[name] for name in CIM_NAMES if name in fields}
@@ -79,7 +83,11 @@ def read_pairs(text: str, start: int) -> dict[str, Any]:
         position = start
         while (pair := pattern.match(text, position)) is not None:
             key, quoted, bare = pair.groups()
-            fields[key] = unescape(quoted[1:-1]) if quoted else typed_value(bare.strip())
+            if quoted:
+                fields[key] = unescape(quoted[1:-1]) if "\\" in quoted else quoted[1:-1]
+            else:
+                bare = bare.strip()
+                fields[key] = typed_value(bare) if bare[:1] in _NUMERIC else bare
             position = pair.end()
         if fields and not text[position:].strip(" \t,;"):
             return fields
