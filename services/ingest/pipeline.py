@@ -117,7 +117,7 @@ class Pipeline:
         for (source, name), members in groups.items():
             bodies = [batch.body[row] for row in members[: SourceBook.SAMPLE_LINES]]
             state = self._sources.choose_format(source, name, bodies)
-            unparsed[source] += len(members) - FORMATS[name or state.format].parse(batch, members, state.zone)
+            unparsed[source] += len(members) - FORMATS[state.format_of(name)].parse(batch, members, state.zone)
         return unparsed
 
     def _judge_times(self, batch: Batch, observed_at: Sequence[int]) -> list[int]:

@@ -73,6 +73,12 @@ class SourceState:
     """Events since the last flush."""
     rejected: int = 0
 
+    def format_of(self, declared: str) -> str:
+        """Returns the format of records that declare one (or none: empty): what a team set for the source comes first, but for a replay."""
+        if declared and ("format" not in self.pinned or self.replays):
+            return declared
+        return self.format
+
 
 class SourceBook:
     """The sources of this process, kept in step with the table of sources.

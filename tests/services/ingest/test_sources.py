@@ -69,6 +69,8 @@ async def test_what_a_team_sets_beats_senders_and_detection(sources: tuple[Sourc
     await service.UpdateSource(pb.UpdateSourceRequest(name="prd", system="sap", environment="test", format="sap_dump"))
     assert see(book, JSON) == "sap_dump"
     assert see(book, JSON, declared="logfmt") == "sap_dump"
+    assert book.state("prd").format_of("logfmt") == "sap_dump"
+    assert book.register("other", system="", default_system="splunk").format_of("logfmt") == "logfmt"
     state = book.register("prd", system="splunk", default_system="application", environment="elsewhere")
     assert (state.system, state.environment) == ("sap", "test")
     await book.flush()
