@@ -97,11 +97,12 @@ async def test_a_restart_goes_on_where_it_stopped(stage: Stage) -> None:
         assert sorted(await found_ids(search)) == sorted(line.event_id for line in stage.log.events)
 
 
-async def test_a_damaged_day_is_made_anew_from_the_feed(stage: Stage, data_dir: Path) -> None:
+@pytest.mark.parametrize(("file", "kept"), [("meta.json", 20), ("lines", 20), ("lines.table", 0)])
+async def test_a_damaged_day_is_made_anew_from_the_feed(stage: Stage, data_dir: Path, file: str, kept: int) -> None:
     await stage.log.commit(some(100), size=10)
     async with stage.search() as search:
         await until_found(search, 100)
-    (data_dir / "search/tantivy-2/days/2024-10-04/meta.json").write_text("{broken")
+    os.truncate(data_dir / "search/tantivy-2/days/2024-10-04" / file, kept)
     async with stage.search() as search:
         await until_found(search, 100)
         assert sorted(await found_ids(search)) == sorted(line.event_id for line in stage.log.events)

@@ -110,6 +110,10 @@ conditions: st.SearchStrategy[Any] = st.recursive(
 @settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.data_too_large])
 @given(corpus=st.lists(events, min_size=1, max_size=30), asked=st.lists(conditions, min_size=10, max_size=30))
 @example(corpus=[{"body": "x", "attributes": {"n": [1, 200]}}], asked=[AttributeRange("n", 50, 100.5, True, True)])
+@example(
+    corpus=[{"body": "x", "attributes": {"n": 5}}, {"body": "x", "attributes": {"n": 2**63 + 5}}],
+    asked=[AttributeRange("n", low, -0.5, True, True) for low in (None, -46.5)],
+)
 async def test_predicate_and_engine_select_the_same(
     engine_name: str, corpus: list[dict[str, Any]], asked: list[Condition], tmp_path_factory: pytest.TempPathFactory
 ) -> None:

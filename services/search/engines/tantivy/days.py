@@ -19,7 +19,7 @@ from tantivy import Index, Query, Schema, Searcher
 from services.search.engine import DAY, MILLISECOND
 from services.search.engines.tantivy.lines_file import LinesFile
 from services.search.engines.tantivy.schema import MILLISECOND as MILLISECOND_FIELD
-from services.search.engines.tantivy.schema import open_index
+from services.search.engines.tantivy.schema import ROW, open_index
 from services.search.selection import Selection
 
 log = structlog.get_logger()
@@ -83,7 +83,7 @@ class Days:
                 continue
             day = (date.fromisoformat(path.name) - _EPOCH).days
             try:
-                self._bounds[day] = _measure(self.searcher(day))
+                self._bounds[day] = _measure(*self.view(day))
             except (ValueError, OSError) as error:
                 log.error("index damaged", day=path.name, reason=str(error))
                 self.delete(day)
@@ -163,12 +163,18 @@ class Days:
             shutil.rmtree(trash)
 
 
-def _measure(searcher: Searcher) -> DayBounds:
-    """Reads the bounds from the index. Aggregations calculate in 64-bit floats, so the ids are widened by what those lose."""
-    fields = {name: {"stats": {"field": name}} for name in ("event_id", MILLISECOND_FIELD)}
-    ids, times = searcher.aggregate(Query.all_query(), fields).values()
+def _measure(searcher: Searcher, lines: LinesFile) -> DayBounds:
+    """Reads the bounds from the index; raises ValueError when lines are missing.
+
+    Aggregations calculate in 64-bit floats, so the ids are widened by what those lose.
+    """
+    fields = {name: {"stats": {"field": name}} for name in ("event_id", MILLISECOND_FIELD, ROW)}
+    answer = searcher.aggregate(Query.all_query(), fields)
+    ids, times, rows = (answer[name] for name in fields)
     if not ids["count"]:
         return DayBounds(searcher.num_docs, 0, 0, 0, 0)
+    if rows["max"] >= lines.rows:
+        raise ValueError(f"the index refers to line {int(rows['max'])}, and there are {lines.rows}")
     return DayBounds(
         searcher.num_docs,
         max(0, int(ids["min"]) - _FLOAT_LOSS),

@@ -106,6 +106,13 @@ class LinesFile:
             table = memoryview(mmap.mmap(file.fileno(), size, prot=mmap.PROT_READ) if size else b"").cast("Q")
         self._row_ends, self._ends = table[::2], table[1::2]
 
+    @property
+    def rows(self) -> int:
+        """Lines that are whole on disk."""
+        size = os.fstat(self._lines).st_size
+        whole = bisect_right(self._ends, size)
+        return self._row_ends[whole - 1] if whole else 0
+
     def locate(self, row: int) -> tuple[int, int]:
         """Returns the number of the chunk that has a row, and the place in it; raises ValueError when there is none."""
         chunk = bisect_right(self._row_ends, row)

@@ -152,12 +152,19 @@ class QueryBuilder:
                 high, include_high = math.nextafter(high, math.inf if include_high else -math.inf), not include_high
             else:
                 low, include_low = math.nextafter(low, -math.inf if include_low else math.inf), not include_low
+        wanted = self._range_of_numbers(condition.path, low, high, include_low=include_low, include_high=include_high)
+        if isinstance(high, float) and high < 0:
+            # A fraction below zero is taken for no bound where all values are whole and some need 64 bits without a sign.
+            return _all_of([wanted, self._range_of_numbers(condition.path, None, 0, include_low=True, include_high=False)])
+        return wanted
+
+    def _range_of_numbers(self, path: str, low: float | None, high: float | None, *, include_low: bool, include_high: bool) -> Query:
         opening, closing = "[" if include_low or low is None else "{", "]" if include_high or high is None else "}"
-        path = _SPECIAL.sub(r"\\\1", f"{ATTRIBUTES}.{condition.path}")
+        field = _SPECIAL.sub(r"\\\1", f"{ATTRIBUTES}.{path}")
         try:
-            return self._parser.parse_query(f"{path}:{opening}{_spell(low)} TO {_spell(high)}{closing}", [BODY])
+            return self._parser.parse_query(f"{field}:{opening}{_spell(low)} TO {_spell(high)}{closing}", [BODY])
         except ValueError:
-            raise InvalidArgument(f"{condition.path!r} cannot be searched by range") from None
+            raise InvalidArgument(f"{path!r} cannot be searched by range") from None
 
 
 def _subpath(path: str) -> str:
