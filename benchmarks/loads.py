@@ -19,6 +19,7 @@ from benchmarks.fleet import run_clients
 from benchmarks.processes import subtract
 from benchmarks.session import Session, show_progress
 from benchmarks.spread import Spread, spread_of
+from benchmarks.stages import read_stages
 
 REQUEST_EVENTS = 1_000
 LARGE_EVENTS = 10_000
@@ -87,6 +88,8 @@ class LoadResult:
     retries: int
     latency: Spread
     memory_bytes: dict[str, int]
+    stage_seconds: dict[str, float]
+    """Processor time of the stages of ingest; that of commit is time of waiting for PostgreSQL."""
 
     def rates(self) -> dict[str, float]:
         """Returns the rates that follow."""
@@ -103,7 +106,7 @@ class LoadResult:
 def measure_load(session: Session, load: Load, seed: int, rate: float = 0.0) -> LoadResult:
     """Sends the corpus, at `rate` requests per second if it is not 0, and waits until ELIS is idle again."""
     jobs, total, size = _make_jobs(session, load, seed, rate)
-    before = session.processes.cpu_seconds()
+    before, stages = session.processes.cpu_seconds(), read_stages(session.stack.credentials["hec_url"])
     with show_progress(f"{load.name}: sending", total) as bar:
         outcome: Outcome = run_clients(jobs, session.folder, lambda events: bar.update(TaskID(0), completed=events))
         acknowledged = session.processes.cpu_seconds()
@@ -138,6 +141,7 @@ def measure_load(session: Session, load: Load, seed: int, rate: float = 0.0) -> 
         retries=outcome.retries,
         latency=spread_of(outcome.latencies),
         memory_bytes=session.processes.memory_bytes(),
+        stage_seconds=subtract(read_stages(session.stack.credentials["hec_url"]), stages),
     )
 
 

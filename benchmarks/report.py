@@ -66,6 +66,14 @@ class Report:
         self._row(table, "clients (not counted above)", (f"{1e5 * load.client_cpu_seconds / load.events:.2f}" for load in loads))
         self._console.print(table)
 
+        stages = sorted(loads[0].stage_seconds, key=lambda name: -loads[0].stage_seconds[name])
+        table = self._table("ingest: microseconds of the processor per event by stage; commit: of waiting", [load.name for load in loads])
+        for name in stages:
+            self._row(table, name, (f"{1e6 * load.stage_seconds.get(name, 0.0) / load.events:.2f}" for load in loads))
+        others = (load.cpu_seconds_by_process["ingest"] - sum(seconds for name, seconds in load.stage_seconds.items() if name != "commit") for load in loads)
+        self._row(table, "everything else of ingest", (f"{1e6 * seconds / load.events:.2f}" for seconds, load in zip(others, loads, strict=True)))
+        self._console.print(table)
+
         table = self._table("resident memory afterwards, MiB", [load.name for load in loads])
         for name in names:
             self._row(table, name, (f"{load.memory_bytes[name] / 2**20:,.0f}" for load in loads))

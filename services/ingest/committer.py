@@ -55,6 +55,7 @@ class Committer:
     ) -> None:
         self._pool = pool
         self._pipeline = pipeline
+        self.clock = pipeline.clock
         self._worker = worker
         self._sources = sources
         self._rejections = rejections
@@ -141,7 +142,8 @@ class Committer:
         drafts = group.draft(self._max_events)
         blocks = await self._build(group, drafts, inline=inline)
         try:
-            blocks = await self._store(group, drafts, blocks, inline=inline)
+            with self.clock.wait("commit"):
+                blocks = await self._store(group, drafts, blocks, inline=inline)
         except asyncpg.CheckViolationError:
             # Retention dropped the partition of an old day between the look for it and the insert.
             self.partitions.forget(draft.partition for draft in drafts)
@@ -174,7 +176,7 @@ class Committer:
 
     async def _build(self, group: Group, drafts: Sequence[Draft], *, inline: bool) -> list[NewBlock]:
         ids = [await self._ids.take(self._pool) for _ in drafts]
-        return await self._worker.run(lambda: group.build(drafts, ids), inline=inline)
+        return await self._worker.run(lambda: group.build(drafts, ids, self.clock), inline=inline)
 
     def _count(self, group: Group) -> None:
         for name, measured in group.measures.items():
@@ -185,7 +187,7 @@ class Committer:
         for _, rejections in group.rejections():
             for rejection in rejections:
                 self._sources.state(rejection.source).rejected += 1
-                self._quality.add_rejected(rejection.source, 1)
+                self._quality.add_rejected(rejection.source, 1, rejection.reason)
 
 
 def _settle(submission: Submission, result: Outcome | Exception) -> None:

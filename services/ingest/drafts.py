@@ -12,6 +12,7 @@ from services.ingest.blocks import NewBlock
 from services.ingest.lines import encode_lines
 from services.ingest.partitions import Partition
 from services.ingest.pipeline import Prepared
+from services.ingest.stages import StageClock
 from services.ingest.summary import summarise
 
 COMPRESSION_LEVEL = 3
@@ -48,19 +49,26 @@ def _by_retention(prepared: Prepared, rows: list[int]) -> Iterable[tuple[int, li
     return classes.items()
 
 
-def build_block(prepared: Prepared, draft: Draft, block_id: int) -> NewBlock:
+def build_block(prepared: Prepared, draft: Draft, block_id: int, clock: StageClock | None = None) -> NewBlock:
     """Encodes, counts and compresses the rows of a draft."""
+    stage = (clock or StageClock()).stage
     stamps = [prepared.timestamps[row] for row in draft.rows]
-    summary = summarise(prepared, draft.rows)
-    compressor = zstandard.ZstdCompressor(level=COMPRESSION_LEVEL)
+    with stage("count"):
+        summary = summarise(prepared, draft.rows)
+        counted = summary.SerializeToString()
+    with stage("encode"):
+        lines = encode_lines(prepared, draft.rows, block_id)
+    with stage("compress"):
+        compressor = zstandard.ZstdCompressor(level=COMPRESSION_LEVEL)
+        compressed, compressed_lines = compressor.compress(counted), compressor.compress(lines)
     return NewBlock(
         id=block_id,
         day=draft.partition.day,
         events=len(draft.rows),
         first_timestamp=min(stamps),
         last_timestamp=max(stamps),
-        summary=compressor.compress(summary.SerializeToString()),
-        lines=compressor.compress(encode_lines(prepared, draft.rows, block_id)),
+        summary=compressed,
+        lines=compressed_lines,
         keep_days=draft.partition.keep_days,
         sources=tuple(summary.sources),
     )

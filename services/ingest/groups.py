@@ -17,6 +17,7 @@ from services.ingest.endpoints import Arrival
 from services.ingest.pipeline import Pipeline, Prepared
 from services.ingest.quality.measure import Measures, measure_quality
 from services.ingest.rejections import Rejection
+from services.ingest.stages import StageClock
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +111,8 @@ class Group:
         batch, observed_at, formats, apart = Batch(), list[int](), list[str](), set[int]()
         failing: dict[int, Rejection] = {}
         for submission in self._submissions:
-            part = self._take(submission)
+            with pipeline.clock.stage("digest"):
+                part = self._take(submission)
             self._parts.append(part)
             part.start = len(batch)
             if not part.taken:
@@ -159,10 +161,11 @@ class Group:
             rows = [row for row in rows if row not in self.lost]
         return list(draft_blocks(self.prepared, rows, max_events))
 
-    def build(self, drafts: Sequence[Draft], ids: Sequence[int]) -> list[NewBlock]:
+    def build(self, drafts: Sequence[Draft], ids: Sequence[int], clock: StageClock) -> list[NewBlock]:
         """Builds the blocks of drafts and measures the quality of what is in them."""
-        self.measures = measure_quality(self.prepared, [row for draft in drafts for row in draft.rows])
-        return [build_block(self.prepared, draft, number) for draft, number in zip(drafts, ids, strict=True)]
+        with clock.stage("quality"):
+            self.measures = measure_quality(self.prepared, [row for draft in drafts for row in draft.rows])
+        return [build_block(self.prepared, draft, number, clock) for draft, number in zip(drafts, ids, strict=True)]
 
     def settle_claims(self, fresh: set[bytes]) -> None:
         """Takes the digests that were free; what stands under any other is lost."""

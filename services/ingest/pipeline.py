@@ -15,6 +15,7 @@ from services.ingest.masking import Masked, Masker
 from services.ingest.rejections import Rejection, RejectReason
 from services.ingest.settings import IngestSettings
 from services.ingest.sources import SourceBook
+from services.ingest.stages import StageClock
 
 ORIGINAL_TIME = "elis.original_time"
 """Attribute that keeps a time too far off to be believed, in nanoseconds since 1970."""
@@ -53,6 +54,7 @@ class Pipeline:
     """Prepares batches. Holds no state of a request; safe to call from one worker thread at a time."""
 
     def __init__(self, settings: IngestSettings, sources: SourceBook, masker: Masker) -> None:
+        self.clock = StageClock()
         self._sources = sources
         self._masker = masker
         self._max_record_bytes = settings.max_record_bytes
@@ -82,14 +84,19 @@ class Pipeline:
             batch.blank(failing)
             prepared.rejections.update(failing)
             prepared.rows = [row for row in prepared.rows if row not in failing]
-        prepared.unparsed = self._parse(batch, prepared.rows, formats)
-        prepared.rows = join_rows(batch, prepared.rows, observed_at, apart)
-        prepared.masked = self._masker.mask_batch(batch)
-        prepared.timestamps = self._judge_times(batch, observed_at)
-        prepared.overflowing = bound_attributes(batch, prepared.rows, self._max_attributes)
-        prepared.fingerprints, prepared.templates = fingerprint_bodies(batch.body)
-        texts = {number: f"{number:016x}" for number in prepared.templates}
-        prepared.fingerprint_texts = [texts[number] for number in prepared.fingerprints]
+        stage = self.clock.stage
+        with stage("parse"):
+            prepared.unparsed = self._parse(batch, prepared.rows, formats)
+            prepared.rows = join_rows(batch, prepared.rows, observed_at, apart)
+        with stage("mask"):
+            prepared.masked = self._masker.mask_batch(batch)
+        with stage("judge"):
+            prepared.timestamps = self._judge_times(batch, observed_at)
+            prepared.overflowing = bound_attributes(batch, prepared.rows, self._max_attributes)
+        with stage("fingerprint"):
+            prepared.fingerprints, prepared.templates = fingerprint_bodies(batch.body)
+            texts = {number: f"{number:016x}" for number in prepared.templates}
+            prepared.fingerprint_texts = [texts[number] for number in prepared.fingerprints]
         states = {name: self._sources.state(name) for name in set(batch.source)}
         prepared.systems = [states[name].system for name in batch.source]
         prepared.environments = [states[name].environment for name in batch.source]
