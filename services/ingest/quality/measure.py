@@ -48,8 +48,16 @@ class Measures:
     lag_ms: int = 0
     """Sum of the milliseconds between event and arrival, of those with a believed time; each counts for at most a day."""
     timed: int = 0
+    truncated: int = 0
+    """Rejected records that met a bound or broke off: too large, or a frame of which no record can be cut."""
     sampled: int = 0
     """Events whose fields were looked at."""
+    field_values: int = 0
+    """Fields of the sampled events."""
+    null_values: int = 0
+    """Those of them that are null."""
+    minutes: int = 0
+    """The minutes of the hour in which events came: bit 0 is the first one. Other than the counts, these are joined, not added."""
     types: Counter[tuple[str, str]] = field(default_factory=Counter)
     """How many of the sampled have a field with a type."""
 
@@ -57,12 +65,13 @@ class Measures:
         """Adds other counts of the same source."""
         for name in COUNTS:
             setattr(self, name, getattr(self, name) + getattr(other, name))
+        self.minutes |= other.minutes
         for key, count in other.types.items():
             if key in self.types or len(self.types) < MAX_FIELDS:
                 self.types[key] += count
 
 
-COUNTS: Final = tuple(item.name for item in fields(Measures) if item.name != "types")
+COUNTS: Final = tuple(item.name for item in fields(Measures) if item.name not in ("types", "minutes"))
 """The names of the counts."""
 
 
@@ -112,5 +121,10 @@ def _sample_fields(attributes: Sequence[dict[str, Any] | None], sources: Sequenc
         if found.sampled >= SAMPLED_ROWS:
             continue
         found.sampled += 1
-        for name, value in (attributes[row] or {}).items():
-            found.types[name, _TYPES.get(type(value), "object")] += 1
+        values = attributes[row] or {}
+        found.field_values += len(values)
+        for name, value in values.items():
+            kind = _TYPES.get(type(value), "object")
+            found.types[name, kind] += 1
+            if value is None:
+                found.null_values += 1

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
+from datetime import UTC, datetime
 from typing import Any
 
 import asyncpg
@@ -13,10 +15,12 @@ from services.ingest.batch import Batch
 from services.ingest.blocks import decompress_lines, list_blocks
 from services.ingest.intake import Intake
 from services.ingest.quality.book import QualityBook
+from services.ingest.quality.measure import MAX_FIELDS, Measures
 from services.ingest.settings import IngestSettings
 from tests.services.ingest.conftest import ARRIVAL
 
 DAY = 86_400 * 10**9
+UNEXAMINED = ("lag_ms", "sampled", "minutes")
 
 
 async def measured(intake: Intake, pool: asyncpg.Pool[Any]) -> dict[str, dict[str, int]]:
@@ -24,9 +28,7 @@ async def measured(intake: Intake, pool: asyncpg.Pool[Any]) -> dict[str, dict[st
     book: QualityBook = intake._committer._quality
     await book.flush()
     rows = await pool.fetch("SELECT * FROM ingest.quality")
-    return {
-        row["source"]: {name: value for name, value in row.items() if isinstance(value, int) and value and name not in ("lag_ms", "sampled")} for row in rows
-    }
+    return {row["source"]: {name: value for name, value in row.items() if isinstance(value, int) and value and name not in UNEXAMINED} for row in rows}
 
 
 async def take(intake: Intake, batch: Batch, **options: Any) -> None:
@@ -51,6 +53,8 @@ async def test_what_is_wrong_with_events_is_counted_by_source(intake: Intake, po
         "events": 6,
         "unparsed": 6,
         "rejected": 1,
+        "truncated": 1,
+        "field_values": 2,
         "missing_time": 1,
         "unknown_severity": 1,
         "future_time": 1,
@@ -94,3 +98,33 @@ async def test_attributes_beyond_the_limit_are_kept_in_one(intake: Intake, pool:
     overflow = orjson.loads(stored.pop(OVERFLOW))
     assert {**stored, **overflow} == attributes
     assert (await measured(intake, pool))["s"]["overflowing"] == 1
+
+
+async def test_nulls_and_the_minutes_of_arrival_are_counted(intake: Intake, pool: asyncpg.Pool[Any]) -> None:
+    batch = Batch()
+    batch.append("a", source="s", timestamp=time.time_ns(), attributes={"user": None, "id": 1})
+    batch.append("b", source="s", timestamp=time.time_ns(), attributes={"id": 2})
+    before = datetime.now(UTC)
+    await take(intake, batch)
+    found = (await measured(intake, pool))["s"]
+    assert (found["field_values"], found["null_values"]) == (3, 1)
+    minutes = [row["minutes"] for row in await pool.fetch("SELECT minutes FROM ingest.quality")]
+    assert minutes in ([1 << before.minute], [1 << datetime.now(UTC).minute])
+
+
+async def test_minutes_of_replicas_are_joined(pool: asyncpg.Pool[Any]) -> None:
+    for minutes in (0b101, 0b110, 1 << 59):
+        book = QualityBook(pool)
+        book.add({"s": Measures(events=1)})
+        (pending,) = book._pending.values()
+        pending.minutes = minutes
+        await book.flush()
+    assert await pool.fetchval("SELECT bit_or(minutes) FROM ingest.quality") == 0b111 | 1 << 59
+
+
+async def test_a_source_that_invents_fields_does_not_fill_the_table(pool: asyncpg.Pool[Any]) -> None:
+    book = QualityBook(pool)
+    for turn in range(4):
+        book.add({"s": Measures(events=1, types=Counter({(f"field{turn * 200 + number}", "text"): 1 for number in range(200)}))})
+        await book.flush()
+    assert 0 < await pool.fetchval("SELECT count(*) FROM ingest.quality_fields") <= 2 * MAX_FIELDS  # twice: the hour may change meanwhile
