@@ -18,6 +18,8 @@ from google.rpc.status_pb2 import Status
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2_grpc import LogsServiceStub
 
+from elis.auth.v1 import auth_pb2
+from elis.auth.v1.auth_pb2_grpc import AuthServiceStub
 from elis.ingest.v1 import endpoints_pb2 as pb
 from elis.ingest.v1 import endpoints_pb2_grpc, ingest_pb2, ingest_pb2_grpc
 from kit.errors import RateLimited
@@ -32,6 +34,7 @@ from services.ingest.receivers.otlp import batch_of
 from services.ingest.settings import IngestSettings
 from services.ingest.tokens import Agent
 from tests.fixtures.callers import Issuer
+from tests.fixtures.signin import RunningAuth
 from tests.services.ingest.conftest import RunningIngest
 from tests.services.ingest.receivers.sockets import SECONDS, connect, open_sockets
 from tests.services.ingest.receivers.stored import read_events, wait_for_events
@@ -92,16 +95,24 @@ async def open_rpcs(ingest: RunningIngest, issuer: Issuer) -> AsyncIterator[grpc
     await server.stop(1.0)
 
 
-async def wait_for_endpoints(channel: grpc.aio.Channel, done: Callable[[dict[str, pb.IngestEndpoint]], bool], *, unknown: bool) -> dict[str, pb.IngestEndpoint]:
-    """Returns the endpoints of known or unknown senders by protocol, once they are written."""
+async def wait_for_listed(channel: grpc.aio.Channel, done: Callable[[list[pb.IngestEndpoint]], bool]) -> list[pb.IngestEndpoint]:
+    """Returns all endpoints, once what is waited for is written."""
     stub = endpoints_pb2_grpc.EndpointServiceStub(channel)
     async with asyncio.timeout(SECONDS):
         while True:
-            listed = (await stub.ListEndpoints(pb.ListEndpointsRequest(page_size=100))).endpoints
-            found = {endpoint.protocol: endpoint for endpoint in listed if (endpoint.token_id == "") is unknown}
-            if done(found):
-                return found
+            listed = list((await stub.ListEndpoints(pb.ListEndpointsRequest(page_size=100))).endpoints)
+            if done(listed):
+                return listed
             await asyncio.sleep(0.1)
+
+
+async def wait_for_endpoints(channel: grpc.aio.Channel, done: Callable[[dict[str, pb.IngestEndpoint]], bool], *, unknown: bool) -> dict[str, pb.IngestEndpoint]:
+    """Returns the endpoints of known or unknown senders by protocol, once they are written."""
+
+    def choose(listed: list[pb.IngestEndpoint]) -> dict[str, pb.IngestEndpoint]:
+        return {endpoint.protocol: endpoint for endpoint in listed if (endpoint.token_id == "") is unknown}
+
+    return choose(await wait_for_listed(channel, lambda listed: done(choose(listed))))
 
 
 async def test_every_receiver_tells_who_sends_and_who_is_refused(running_ingest: RunningIngest, issuer: Issuer) -> None:
@@ -182,6 +193,23 @@ class TestLimits:
         assert {protocol: (endpoint.last_minute.refused, endpoint.last_minute.limited) for protocol, endpoint in found.items()} == dict.fromkeys(found, (1, 1))
         assert "50 events per second" in found["hec"].last_error
         assert 1 < told.value.detail["retry_after"] <= 99
+
+
+async def test_a_token_has_the_limits_and_the_source_that_it_was_made_with(running_ingest: RunningIngest, running_auth: RunningAuth, issuer: Issuer) -> None:
+    async with grpc.aio.insecure_channel(running_auth.address) as channel:
+        auth = AuthServiceStub(channel)
+        key = await auth.ExchangeApiKey(auth_pb2.ExchangeApiKeyRequest(key=running_auth.credentials.admin_api_key), timeout=SECONDS)
+        admin = (("authorization", f"Bearer {key.access_token}"),)
+        request = auth_pb2.CreateApiKeyRequest(name="batch jobs", kind="ingest", source="shop", bytes_per_second=1)
+        made = await auth.CreateApiKey(request, timeout=SECONDS, metadata=admin)
+    assert (await post(running_ingest, "hec", token=made.secret)).is_success
+    assert (await post(running_ingest, "hec", token=made.secret)).status_code == 503
+    assert (await post(running_ingest, "hec")).is_success
+    async with open_rpcs(running_ingest, issuer) as rpcs:
+        found = await wait_for_listed(rpcs, lambda listed: len(listed) == 2)
+    [limited] = [endpoint for endpoint in found if endpoint.token_id == made.key.id]
+    assert (limited.token_name, limited.source, limited.last_minute.limited) == ("batch jobs", "shop", 1)
+    assert limited.last_error.startswith("the limit of 1 bytes per second")
 
 
 class Clock:
