@@ -26,6 +26,7 @@ COMMANDS: dict[str, str] = {
     "simulate": "services.ingest.simulator.command:simulate",
     "demo": "services.ingest.demo:demo",
     "canary": "services.ingest.canary.command:canary",
+    "endpoints": "services.ingest.endpoints_command:endpoints",
 }
 
 app = typer.Typer(

@@ -229,7 +229,7 @@ async def run_peers(peers: Peers, names: tuple[str, ...] = tuple(SCOPES)) -> Asy
 
 KEY = "elis_admin"
 """Every API key that begins like this is valid."""
-KEY_SCOPES = ("events:read", "events:write", "self:read", "incidents:read", "incidents:write", "users:read", "users:write", "keys:write")
+KEY_SCOPES = ("events:read", "events:write", "self:read", "incidents:read", "incidents:write", "users:read", "users:write", "keys:write", "rejected:read")
 
 
 def exchange(peers: Peers, request: auth_pb2.ExchangeApiKeyRequest) -> auth_pb2.ExchangeApiKeyResponse | Exception:

@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
+from pathlib import Path
+
+from typer import Typer
+from typer.testing import CliRunner, Result
+
 from elis.ingest.v1 import endpoints_pb2 as pb
+from services.ingest.endpoints_command import endpoints
 from tests.gateway.peers import stamp
 from tests.gateway.stack import Gateway
 
@@ -66,3 +74,41 @@ async def test_viewers_do_not_see_addresses(gateway: Gateway) -> None:
     token = gateway.peers.issuer.token("sources:read", "statistics:read", role="viewer")
     error = await gateway.fail(QUERY, token=token)
     assert error["extensions"]["code"] == "PERMISSION_DENIED"
+
+
+async def run_command(gateway: Gateway, folder: Path, *arguments: str, key: str = "elis_admin") -> Result:
+    """Runs `elis endpoints` with a credentials file of this gateway."""
+    path = folder / "credentials.json"
+    path.write_text(json.dumps({"graphql_url": f"{gateway.url}/graphql", "admin_api_key": key, "ingest_token": ""}))
+    app = Typer()
+    app.command()(endpoints)
+    return await asyncio.to_thread(lambda: CliRunner().invoke(app, ["--credentials", str(path), *arguments]))
+
+
+async def test_the_command_shows_every_endpoint(gateway: Gateway, tmp_path: Path) -> None:
+    counts = pb.EndpointCounts(requests=2_000, events=5, accept_rate=0.25)
+    none = pb.EndpointCounts()
+    storm = pb.IngestEndpoint(protocol="hec", token_name="web [bold]", source="shop", last_error="busy", retry_storm=True, last_minute=counts, last_hour=counts)
+    client = pb.EndpointClient(address="192.0.2.1", user_agent="alloy")
+    unknown = pb.IngestEndpoint(protocol="loki", clients=[client], last_minute=none, last_hour=none)
+    pages = {"": pb.ListEndpointsResponse(endpoints=[storm], next_page_token="2"), "2": pb.ListEndpointsResponse(endpoints=[unknown])}
+    gateway.peers.answers["ListEndpoints"] = lambda request: pages[request.page_token]
+    shown = await run_command(gateway, tmp_path)
+    assert shown.exit_code == 0, shown.output
+    text = " ".join(shown.stdout.split())
+    for part in ("hec", "web [bold] =", "2,000", "25%", "STORM", "busy", "not valid", "192.0.2.1"):
+        assert part in text
+    listed = json.loads((await run_command(gateway, tmp_path, "--json", "--protocol", "hec")).stdout)
+    assert [(endpoint["protocol"], endpoint["retryStorm"]) for endpoint in listed] == [("hec", True), ("loki", False)]
+    assert gateway.peers.requests("ListEndpoints")[-1].protocol == "hec"
+
+
+async def test_the_command_says_what_is_wrong(gateway: Gateway, tmp_path: Path) -> None:
+    refused = await run_command(gateway, tmp_path, key="elis_wrong")
+    assert (refused.exit_code, "refuses to tell" in refused.stderr) == (1, True)
+    missing = await run_command(gateway, tmp_path, "--credentials", str(tmp_path / "none"))
+    assert (missing.exit_code, "cannot be read" in missing.stderr) == (2, True)
+    path = tmp_path / "other.json"
+    path.write_text(json.dumps({"graphql_url": "http://127.0.0.1:1/graphql", "admin_api_key": "k"}))
+    away = await run_command(gateway, tmp_path, "--credentials", str(path))
+    assert (away.exit_code, "does not answer" in away.stderr) == (1, True)
