@@ -15,9 +15,11 @@ from prometheus_client import Counter, Metric
 from prometheus_client.core import CounterMetricFamily
 from prometheus_client.registry import Collector
 
+from services.ingest.endpoints import Arrival
 from services.ingest.intake import Intake
 from services.ingest.receivers.networks import Networks
-from services.ingest.receivers.syslog_store import GATHER_SECONDS, MAX_BATCH, Peer, SyslogStore, peer_of
+from services.ingest.receivers.syslog_store import GATHER_SECONDS, MAX_BATCH, PROTOCOL, Peer, SyslogStore, peer_of
+from services.ingest.tokens import NOBODY
 
 log = structlog.get_logger()
 
@@ -85,6 +87,7 @@ class SyslogDatagrams(asyncio.DatagramProtocol, Collector):
         peer = self._peer_of(str(address[0]))
         if peer is None:
             self._dropped.labels("not_allowed").inc()
+            self._endpoints.refused(Arrival(PROTOCOL, NOBODY, str(address[0])), "the address is not in ELIS_SYSLOG_ALLOW")
             return
         if len(self._queue) >= MAX_QUEUED or self._queued_bytes + len(data) > MAX_QUEUED_BYTES:
             self._dropped.labels("queue_full").inc()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -36,7 +37,7 @@ from services.ingest.tokens import Agent
 from tests.fixtures.callers import Issuer
 from tests.fixtures.signin import RunningAuth
 from tests.services.ingest.conftest import RunningIngest
-from tests.services.ingest.receivers.sockets import SECONDS, connect, open_sockets
+from tests.services.ingest.receivers.sockets import HOST, SECONDS, connect, open_sockets
 from tests.services.ingest.receivers.stored import read_events, wait_for_events
 
 BOUND = Agent("token-1", "web tier", "shop")
@@ -210,6 +211,21 @@ async def test_a_token_has_the_limits_and_the_source_that_it_was_made_with(runni
     [limited] = [endpoint for endpoint in found if endpoint.token_id == made.key.id]
     assert (limited.token_name, limited.source, limited.last_minute.limited) == ("batch jobs", "shop", 1)
     assert limited.last_error.startswith("the limit of 1 bytes per second")
+
+
+async def test_networks_that_may_not_send_are_told(settings: IngestSettings, intake: Intake) -> None:
+    async with open_sockets(settings, intake, syslog_allow="192.0.2.0/24") as sockets:
+        async with connect(sockets.port("syslog")) as client:
+            assert await client.hung_up()
+        with socket.socket(type=socket.SOCK_DGRAM) as sender:
+            sender.sendto(b"<13>not allowed", (HOST, sockets.port("syslog_udp")))
+        async with asyncio.timeout(SECONDS):
+            while not sockets.dropped("not_allowed"):  # noqa: ASYNC110  a datagram that is dropped has no event
+                await asyncio.sleep(0.02)
+    [(endpoint, counts)] = intake.endpoints.draw()
+    assert (endpoint.protocol, endpoint.token_id, counts.requests, counts.refused) == ("syslog", "", 2, 2)
+    assert "ELIS_SYSLOG_ALLOW" in endpoint.last_error
+    assert [address for address, _ in endpoint.clients] == [HOST]
 
 
 class Clock:
