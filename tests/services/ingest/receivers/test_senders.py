@@ -142,6 +142,9 @@ async def test_every_receiver_tells_who_sends_and_who_is_refused(running_ingest:
 
         known = await wait_for_endpoints(channel, all_known, unknown=False)
         unknown = await wait_for_endpoints(channel, lambda found: len(found) == 5, unknown=True)
+        traces = {"authorization": f"Bearer {running_ingest.token}", "content-type": "application/x-protobuf"}
+        assert (await running_ingest.web.post("/v1/traces", content=b"", headers=traces)).is_success
+        await wait_for_endpoints(channel, lambda found: found["otlp_http"].last_minute.requests == 3, unknown=False)
 
     for protocol in (*WEB_PROTOCOLS, "otlp_grpc"):
         counts = known[protocol].last_minute
@@ -150,6 +153,7 @@ async def test_every_receiver_tells_who_sends_and_who_is_refused(running_ingest:
         refused = unknown[protocol]
         assert (refused.last_minute.requests, refused.last_minute.refused, refused.token_name, refused.retry_storm) == (1, 1, "", False)
         assert "token" in refused.last_error
+        assert "guess" not in str(refused)
         for endpoint in (known[protocol], refused):
             assert endpoint.clients[0].address in ("127.0.0.1", "::1"), protocol
             assert endpoint.clients[0].user_agent.startswith("grpc-python" if protocol == "otlp_grpc" else f"{protocol}-agent/1.0")
