@@ -97,6 +97,8 @@ class Feed:
         """Moves the cursor over the blocks that are counted, and counts those that are overdue; says whether there is more."""
         (cursor, now), *_ = await self._pool.fetch("SELECT cursor, clock_timestamp() FROM correlate.feed_position WHERE id = 1")
         response: ingest.ListBlocksResponse = await self._ingest.ListBlocks(ingest.ListBlocksRequest(after=cursor, limit=_PAGE))
+        if response.HasField("complete_until"):
+            now = min(now, response.complete_until.ToDatetime(UTC))
         listed = [block.id for block in response.blocks]
         done = await self._done(listed)
         missing = [number for number in listed if number not in done]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import asyncpg
@@ -72,6 +73,22 @@ async def insert_blocks(connection: SqlConnection, blocks: Sequence[NewBlock]) -
         [(b.id, b.day, b.keep_days, b.events, b.first_timestamp, b.last_timestamp, b.summary, b.lines) for b in blocks],
     )
     await connection.execute("INSERT INTO ingest.feed (id, day) SELECT * FROM unnest($1::bigint[], $2::int[])", [b.id for b in blocks], [b.day for b in blocks])
+
+
+async def read_horizon(pool: asyncpg.Pool[Any]) -> datetime:
+    """Returns a moment before which every acknowledged block is shown by a `list_blocks` that follows.
+
+    A block is held back while an older transaction is in flight. One that was committed before the oldest of those began
+    has a lower transaction id than all of them, so it is not.
+    """
+    horizon: datetime = await pool.fetchval(
+        """
+        SELECT CASE WHEN pg_snapshot_xmin(s) = pg_snapshot_xmax(s) THEN statement_timestamp() ELSE least(statement_timestamp(),
+            (SELECT min(xact_start) FROM pg_stat_activity WHERE backend_xid IS NOT NULL AND pid <> pg_backend_pid())) END
+        FROM pg_current_snapshot() AS s
+        """
+    )
+    return horizon
 
 
 async def list_blocks(pool: asyncpg.Pool[Any], after: str, *, limit: int, with_lines: bool, with_summary: bool, max_bytes: int) -> tuple[list[pb.Block], str]:

@@ -19,7 +19,7 @@ from kit.errors import InvalidArgument
 from kit.mapping import to_proto
 from kit.paging import clamp_page_size, decode_token, encode_token
 from services.ingest.batch import Batch
-from services.ingest.blocks import decompress_lines, get_blocks, get_events, list_blocks, newest_block_ids
+from services.ingest.blocks import decompress_lines, get_blocks, get_events, list_blocks, newest_block_ids, read_horizon
 from services.ingest.endpoints import Arrival
 from services.ingest.formats import FORMATS
 from services.ingest.intake import Intake
@@ -90,6 +90,7 @@ class IngestServicer(rpc.IngestServiceServicer):
     @_reads_database
     async def ListBlocks(self, request: pb.ListBlocksRequest, _: RpcContext) -> pb.ListBlocksResponse:
         """The feed of blocks in commit order."""
+        horizon = await read_horizon(self._pool)
         blocks, following = await list_blocks(
             self._pool,
             request.after,
@@ -98,7 +99,9 @@ class IngestServicer(rpc.IngestServiceServicer):
             with_summary=request.with_summary,
             max_bytes=request.max_bytes or DEFAULT_FEED_BYTES,
         )
-        return pb.ListBlocksResponse(blocks=blocks, next=following)
+        response = pb.ListBlocksResponse(blocks=blocks, next=following)
+        response.complete_until.FromDatetime(horizon)
+        return response
 
     @requires("blocks:read")
     @_reads_database

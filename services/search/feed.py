@@ -33,7 +33,7 @@ _LINGER_SECONDS = 0.05
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Blocks as they were read; `complete` when there were no more at `asked_at` (nanoseconds since 1970)."""
+    """Blocks as they were read; `complete` when there were no more of those acknowledged before `asked_at` (nanoseconds since 1970)."""
 
     blocks: list[ingest.Block]
     next: str
@@ -158,4 +158,6 @@ async def read_page(blocks: ingest_rpc.IngestServiceAsyncStub, after: str, max_b
     asked_at = time_ns()
     request = ingest.ListBlocksRequest(after=after, limit=PAGE_BLOCKS, with_lines=True, max_bytes=max_bytes)
     response: ingest.ListBlocksResponse = await blocks.ListBlocks(request, timeout=READ_SECONDS)
+    if response.HasField("complete_until"):
+        asked_at = min(asked_at, response.complete_until.ToNanoseconds())
     return Page(list(response.blocks), response.next, asked_at, complete=response.next == after)

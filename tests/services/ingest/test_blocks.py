@@ -12,7 +12,7 @@ import pytest
 
 from kit.errors import InvalidArgument, Unavailable
 from services.ingest.batch import Batch
-from services.ingest.blocks import decompress_lines, get_blocks, get_events, list_blocks, parse_cursor
+from services.ingest.blocks import decompress_lines, get_blocks, get_events, list_blocks, parse_cursor, read_horizon
 from services.ingest.intake import Intake
 from services.ingest.rejections import Sealer
 from services.ingest.settings import IngestSettings
@@ -215,6 +215,19 @@ async def test_the_feed_shows_a_block_only_when_none_can_appear_before_it(intake
     blocks, cursor = await feed(pool)
     assert len(blocks) == 1
     assert await feed(pool, cursor) == ([], cursor)
+
+
+async def test_the_feed_is_complete_up_to_what_is_held_back(intake: Intake, pool: asyncpg.Pool[Any]) -> None:
+    async with pool.acquire() as slow:
+        transaction = slow.transaction()
+        await transaction.start()
+        await slow.execute("INSERT INTO ingest.feed (id, day) VALUES (1, 1)")
+        began = await slow.fetchval("SELECT now()")
+        await take(intake, batch_of("later"))
+        assert await read_horizon(pool) == began
+        await transaction.rollback()
+    before = await pool.fetchval("SELECT clock_timestamp()")
+    assert await read_horizon(pool) > before
 
 
 async def test_following_the_cursor_reads_every_block_once(intake: Intake, pool: asyncpg.Pool[Any]) -> None:

@@ -377,19 +377,25 @@ class ListBlocksResponse(_message.Message):
 
     BLOCKS_FIELD_NUMBER: _builtins.int
     NEXT_FIELD_NUMBER: _builtins.int
+    COMPLETE_UNTIL_FIELD_NUMBER: _builtins.int
     next: _builtins.str
     """Cursor after the last block sent; equal to `after` when nothing is new."""
     @_builtins.property
     def blocks(self) -> _containers.RepeatedCompositeFieldContainer[Global___Block]: ...
+    @_builtins.property
+    def complete_until(self) -> _timestamp_pb2.Timestamp:
+        """Every block that was acknowledged before this moment could be sent: a transaction in flight holds back those behind it."""
+
     def __init__(
         self,
         *,
         blocks: _abc.Iterable[Global___Block] | None = ...,
         next: _builtins.str = ...,
+        complete_until: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["complete_until", b"complete_until"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["blocks", b"blocks", "next", b"next"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["blocks", b"blocks", "complete_until", b"complete_until", "next", b"next"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
