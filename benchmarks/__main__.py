@@ -21,6 +21,7 @@ from benchmarks.fleet import ROOT, BenchmarkFailed
 from benchmarks.loads import LOADS, LoadResult, measure_load
 from benchmarks.machine import describe_commit, describe_machine
 from benchmarks.report import Report
+from benchmarks.scaling import measure_growth, measure_processes
 from benchmarks.session import ENVIRONMENT, Session, console, open_session, show_progress
 from benchmarks.storage import fetch_lines, measure_storage
 from kit.errors import ElisError
@@ -29,7 +30,9 @@ from kit.up import StackFailed
 
 BULK = ("hec", "hec-10k", "otlp-grpc", "otlp-grpc-10k", "otlp-http", "bulk", "bulk-10k")
 SMALL = ("half", "small", "small-half", "single")
-MEASURES = ("elasticsearch", *BULK, "storage", "questions", "gateway", "tantivy", "strawberry", *SMALL)
+GROWTH = "growth"
+"""Left out unless it is asked for: it takes many minutes."""
+MEASURES = ("elasticsearch", *BULK, "storage", "questions", "gateway", "tantivy", "strawberry", "processes", *SMALL, GROWTH)
 """In the order in which they run: small requests come last, since their small blocks would change what storage costs."""
 MAX_EVENTS = 5_000_000
 
@@ -37,10 +40,11 @@ MAX_EVENTS = 5_000_000
 class Run:
     """One run: does the chosen measures, shows their results and keeps them for the JSON."""
 
-    def __init__(self, session: Session, chosen: tuple[str, ...], seed: int, report: Report) -> None:
+    def __init__(self, session: Session, chosen: tuple[str, ...], seed: int, growth: int, report: Report) -> None:
         self._session = session
         self._chosen = chosen
         self._seed = seed
+        self._growth = growth
         self._report = report
         self._rates: dict[str, float] = {}
         self.results: dict[str, Any] = {}
@@ -48,7 +52,7 @@ class Run:
     def measure(self) -> None:
         """Measures what was chosen. Questions about events need some: without a load among the chosen, HEC sends them."""
         loads = [name for name in BULK if name in self._chosen]
-        if not loads and set(self._chosen) - {*SMALL, "elasticsearch"}:
+        if not loads and set(self._chosen) - {*SMALL, "elasticsearch", "processes", GROWTH}:
             loads = ["hec"]
         self._measure_loads(loads)
         steps: dict[str, Callable[[], None]] = {
@@ -57,6 +61,8 @@ class Run:
             "gateway": self._measure_gateway,
             "tantivy": self._measure_tantivy,
             "strawberry": self._measure_strawberry,
+            "processes": self._measure_processes,
+            GROWTH: self._measure_growth,
         }
         for name, step in steps.items():
             if name in self._chosen:
@@ -97,6 +103,16 @@ class Run:
         self._report.show_tantivy(result)
         self.results["tantivy"] = asdict(result)
 
+    def _measure_processes(self) -> None:
+        results = measure_processes(self._session)
+        self._report.show_processes(results)
+        self.results["processes"] = [asdict(result) for result in results]
+
+    def _measure_growth(self) -> None:
+        results = measure_growth(self._session, self._growth)
+        self._report.show_growth(results)
+        self.results[GROWTH] = [asdict(result) for result in results]
+
     def _measure_strawberry(self) -> None:
         results = measure_lists(fetch_lines(self._session, 1_000))
         self._report.show_lists(results)
@@ -107,11 +123,12 @@ def bench(
     events: Annotated[int, typer.Option(min=1_000, max=MAX_EVENTS, help="Events of each load.")] = 200_000,
     seed: Annotated[int, typer.Option(help="The same seed gives the same events.")] = 7,
     only: Annotated[list[str] | None, typer.Option(metavar="NAME", help=f"Measure only this, may be repeated: {', '.join(MEASURES)}.")] = None,
+    growth: Annotated[int, typer.Option(min=1_000, max=100_000_000, help="Events that the measure growth fills ELIS up to.")] = 1_000_000,
     json: Annotated[Path | None, typer.Option(metavar="FILE", help="Where the results go [default: benchmarks/results/TIME-COMMIT.json].")] = None,
     logs: Annotated[Path, typer.Option(help="Folder of real logs (*.log); without it all events are simulated.")] = ROOT.parent / "shared" / "data" / "loghub",
 ) -> None:
     """Starts ELIS in a temporary folder, sends it events, asks it questions, and prints what that costs."""
-    chosen = tuple(only or (name for name in MEASURES if name != "elasticsearch" or COMMAND.exists()))
+    chosen = tuple(only or (name for name in MEASURES if name != GROWTH and (name != "elasticsearch" or COMMAND.exists())))
     unknown = [name for name in chosen if name not in MEASURES]
     if unknown:
         complain(f"there is no measure {unknown[0]!r}; choose from {', '.join(MEASURES)}")
@@ -120,7 +137,7 @@ def bench(
     target = json or ROOT / "benchmarks" / "results" / f"{started:%Y-%m-%dT%H%M%S}-{commit or 'unknown'}.json"
     options = {"events": events, "seed": seed, "only": ",".join(only or ["everything"]), **ENVIRONMENT}
     with _open_results(target) as results:
-        corpus, measured = _run(chosen, events, seed, logs, lambda corpus, report: report.show_run(machine, commit, options, corpus))
+        corpus, measured = _run(chosen, events, seed, growth, logs, lambda corpus, report: report.show_run(machine, commit, options, corpus))
         content = {
             "started_at": started.isoformat(),
             "commit": commit,
@@ -133,7 +150,9 @@ def bench(
     console.print(f"results written to {target}")
 
 
-def _run(chosen: tuple[str, ...], events: int, seed: int, logs: Path, introduce: Callable[[Corpus, Report], None]) -> tuple[Corpus, dict[str, Any]]:
+def _run(
+    chosen: tuple[str, ...], events: int, seed: int, growth: int, logs: Path, introduce: Callable[[Corpus, Report], None]
+) -> tuple[Corpus, dict[str, Any]]:
     """Returns the corpus and the results of the chosen measures; exits with a sentence when there are none."""
     report = Report()
     try:
@@ -144,7 +163,7 @@ def _run(chosen: tuple[str, ...], events: int, seed: int, logs: Path, introduce:
         if elastic:
             report.show_elasticsearch(elastic)
         with open_session(corpus) as session:
-            run = Run(session, chosen, seed, report)
+            run = Run(session, chosen, seed, growth, report)
             run.results["elasticsearch"] = [asdict(result) for result in elastic]
             run.measure()
     except (BenchmarkFailed, StackFailed, ElisError) as error:

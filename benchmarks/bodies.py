@@ -71,6 +71,7 @@ def _to_document(envelope: bytes) -> bytes:
     if event.get("host"):
         document["host"] = {"name": event["host"]}
     document["log"] = {"file": {"path": event.get("source", "")}}
+    document["event"] = {"dataset": event.get("source", "")}
     if event.get("fields"):
         document["labels"] = event["fields"]
     return orjson.dumps(document)

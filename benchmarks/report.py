@@ -13,6 +13,7 @@ from benchmarks.baselines import ListResult, TantivyResult
 from benchmarks.corpus import Corpus
 from benchmarks.elastic import ElasticResult
 from benchmarks.loads import LoadResult
+from benchmarks.scaling import GrowthResult, ProcessesResult
 from benchmarks.storage import StorageResult
 
 WIDTH = 140
@@ -104,6 +105,24 @@ class Report:
             whole = storage["blocks_table"] + storage["index"]
             least = min(result["stored_bytes"] for result in elastic)
             self._console.print(f"stored: blocks and index {whole:,.0f} bytes per event, {whole / least:.2f} of Elasticsearch's {least:,.0f}")
+
+    def show_processes(self, results: Sequence[ProcessesResult]) -> None:
+        """Prints what more ingest processes take."""
+        table = self._table("more ingest processes on one database, HEC", [f"{result.processes}" for result in results])
+        self._row(table, "acknowledged events/s", (f"{result.events / result.seconds:,.0f}" for result in results))
+        self._row(table, "ingest CPU µs per event", (f"{1e6 * result.ingest_cpu_seconds / result.events:,.1f}" for result in results))
+        self._row(table, "PostgreSQL CPU µs per event", (f"{1e6 * result.postgresql_cpu_seconds / result.events:,.1f}" for result in results))
+        self._console.print(table)
+
+    def show_growth(self, results: Sequence[GrowthResult]) -> None:
+        """Prints what an event costs as ELIS fills."""
+        names = ("ingest", "search", "correlate", "postgresql")
+        table = self._table("HEC, as ELIS fills: CPU µs per event", ["searchable/s", *names, "MiB of all"])
+        for result in results:
+            costs = (f"{1e6 * result.cpu_seconds_by_process[name] / result.events:,.1f}" for name in names)
+            memory = sum(result.memory_bytes.values()) / 2**20
+            self._row(table, f"{result.stored:,} stored", (f"{result.events / result.seconds_searchable:,.0f}", *costs, f"{memory:,.0f}"))
+        self._console.print(table)
 
     def show_storage(self, storage: StorageResult) -> None:
         """Prints bytes per event."""
