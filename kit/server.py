@@ -22,6 +22,7 @@ from kit.client import MAX_MESSAGE_BYTES
 from kit.interceptors import ServerInterceptor
 from kit.settings import Settings, SettingsT, load_settings
 from kit.telemetry import configure_logging
+from kit.web import KEEP_ALIVE_SECONDS, WebProtocol
 
 log = structlog.get_logger()
 
@@ -211,14 +212,15 @@ def _create_web_server(target: str, settings: Settings, listener: HttpListener) 
         listener.application,
         host=settings.bind_host,
         port=settings.port(target, listener.purpose),
-        http="httptools",
+        http=WebProtocol,
         ws="websockets-sansio",
         log_config=None,
         access_log=False,
         server_header=False,
         date_header=False,
         timeout_graceful_shutdown=int(settings.drain_timeout.total_seconds()),
-        **{"limit_concurrency": 1_000, "backlog": 2_048, "lifespan": "off", **listener.options},
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
+        **{"backlog": 2_048, "lifespan": "off", **listener.options},
     )
     server = uvicorn.Server(config)
     # Signals are handled once, above, for every part of the process.

@@ -106,7 +106,7 @@ async def build(settings: IngestSettings) -> AsyncIterator[Application]:
             metrics_route(registry),
         ]
         web = Starlette(routes=routes)
-        otlp = create_otlp_server(settings, OtlpGrpcReceiver(intake, tokens, dependencies))
+        otlp = create_otlp_server(settings, OtlpGrpcReceiver(settings, intake, tokens, dependencies))
         otlp.add_insecure_port(f"{settings.bind_host}:{settings.port('ingest', 'otlp_grpc')}")
 
         async def ping() -> None:

@@ -29,6 +29,22 @@ USUAL_BODY_BYTES = 1024 * 1024
 ResultT = TypeVar("ResultT")
 
 
+class Room:
+    """What a request in work has reserved of the bytes that may be in work at once."""
+
+    __slots__ = ("_intake", "size")
+
+    def __init__(self, intake: Intake) -> None:
+        self._intake = intake
+        self.size = 0
+        """Bytes."""
+
+    def resize(self, size: int) -> None:
+        """Reserves `size` bytes instead of what is reserved; raises Unavailable, and keeps that, when others in work leave no room."""
+        self._intake.reserve(size - self.size, own=self.size)
+        self.size = size
+
+
 class Intake:
     """Bounds what is in work, decodes bodies, and has batches committed."""
 
@@ -48,27 +64,39 @@ class Intake:
         return self._pending_bytes + USUAL_BODY_BYTES > self._settings.max_pending_bytes and self._pending_bytes > 0
 
     @contextmanager
-    def admit(self, arrival: Arrival, size: int, *, limited: bool = True) -> Iterator[None]:
+    def admit(self, arrival: Arrival, size: int, *, expected: int = 0, limited: bool = True) -> Iterator[Room]:
         """Reserves room for a body of `size` bytes while it is in work; one that carries no events is not `limited`.
 
-        Raises RateLimited when the sender's limits are used up, Unavailable when there is no room. Whatever error ends the work
-        is noted at the sender's endpoint.
+        A body that is yet to be read reserves what has come of it (Room.resize), so that one that comes slowly is in nobody's way;
+        when not even `expected` bytes are free it is not begun. Raises RateLimited when the sender's limits are used up,
+        Unavailable when there is no room. Whatever error ends the work is noted at the sender's endpoint.
         """
         try:
             if limited:
                 self.limits.check(arrival.agent)
-            if self._pending_bytes + size > self._settings.max_pending_bytes and self._pending_bytes:
-                raise Unavailable("too much is in work; try again", retry_after=RETRY_AFTER_SECONDS)
-            self._pending_bytes += size
+            self._check_room(expected, own=0)
+            room = Room(self)
+            room.resize(size)
             try:
-                yield
+                yield room
             finally:
-                self._pending_bytes -= size
+                self._pending_bytes -= room.size
         except ElisError as error:
             if not isinstance(error, RateLimited):
                 error.message = self._masker.mask_text(error.message)  # it may quote what was sent
             self.endpoints.refused(arrival, error.message, limited=isinstance(error, RateLimited))
             raise
+
+    def reserve(self, size: int, *, own: int) -> None:
+        """Reserves `size` more bytes, or gives back as many when it is negative, for a request that has `own` bytes."""
+        if size > 0:
+            self._check_room(size, own=own)
+        self._pending_bytes += size
+
+    def _check_room(self, size: int, *, own: int) -> None:
+        # What is alone in work passes whatever its size, so that a body larger than the bound is not refused for ever.
+        if self._pending_bytes + size > self._settings.max_pending_bytes and self._pending_bytes > own:
+            raise Unavailable("too much is in work; try again", retry_after=RETRY_AFTER_SECONDS)
 
     def read(self, arrival: Arrival, size: int) -> None:
         """Counts a body of `size` bytes, decompressed, that was let in and read, and charges it to its sender's limit."""
@@ -77,7 +105,12 @@ class Intake:
 
     async def decode(self, size: int, function: Callable[[], ResultT]) -> ResultT:
         """Returns what a function makes of a body of `size` bytes. Other senders are served while a large one is decoded."""
-        return await self._worker.run(function, inline=size <= INLINE_BYTES)
+
+        def timed() -> ResultT:
+            with self._committer.clock.stage("decode"):
+                return function()
+
+        return await self._worker.run(timed, inline=size <= INLINE_BYTES)
 
     async def take(
         self,

@@ -31,6 +31,8 @@ class IngestSettings(Settings):
     """Former seal keys, separated by commas: values of sealed masking rules that they sealed can still be revealed."""
     max_body_bytes: Annotated[int, Field(ge=MEBIBYTE)] = 32 * MEBIBYTE
     """Largest request body, before and after decompression."""
+    otlp_message_bytes: Annotated[int, Field(ge=MEBIBYTE)] = 8 * MEBIBYTE
+    """Largest message of OTLP over gRPC, before and after decompression; ELIS_MAX_BODY_BYTES bounds it too."""
     max_record_bytes: Annotated[int, Field(ge=1024)] = MEBIBYTE
     """Largest text of one record; a larger one is rejected."""
     max_pending_bytes: Annotated[int, Field(ge=MEBIBYTE)] = 96 * MEBIBYTE

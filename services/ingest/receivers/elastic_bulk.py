@@ -15,7 +15,7 @@ from starlette.routing import Route
 
 from kit.errors import ElisError
 from services.ingest.intake import Intake
-from services.ingest.receivers.bodies import UnsupportedEncoding, admitted_size, arrival_of, read_body
+from services.ingest.receivers.bodies import UnsupportedEncoding, arrival_of, expected_size, read_body
 from services.ingest.receivers.credentials import authenticate
 from services.ingest.receivers.elastic_documents import decode_bulk
 from services.ingest.receivers.elastic_replies import MEDIA_TYPE, PRODUCT, bulk_reply, error_reply, parse_filter
@@ -59,10 +59,10 @@ class ElasticBulkReceiver:
         index = request.path_params.get("index", "")
         filter_path = request.query_params.get("filter_path", "")
         try:
-            with self._intake.admit(arrival, admitted_size(request, self._limit)):
+            with self._intake.admit(arrival, 0, expected=expected_size(request, self._limit)) as room:
                 _check_media_type(request)
                 parse_filter(filter_path)  # a bad one must not come up after the commit
-                body = await read_body(request, self._limit)
+                body = await read_body(request, self._limit, room)
                 self._intake.read(arrival, len(body))
                 bulk = await self._intake.decode(len(body), lambda: decode_bulk(body, agent, index, self._max_record_bytes))
                 outcome = await self._intake.take(

@@ -19,7 +19,7 @@ from kit.errors import ElisError, RateLimited, Unavailable
 from services.ingest.endpoints import Arrival
 from services.ingest.groups import Outcome
 from services.ingest.intake import Intake
-from services.ingest.receivers.bodies import BodyTooLarge, BrokenBody, UnsupportedEncoding, admitted_size, arrival_of, read_body
+from services.ingest.receivers.bodies import BodyTooLarge, BrokenBody, UnsupportedEncoding, arrival_of, expected_size, read_body
 from services.ingest.receivers.credentials import parse_authorization
 from services.ingest.receivers.hec_acks import MAX_PENDING, AckLedger, parse_channel
 from services.ingest.receivers.hec_cuts import cut_events
@@ -141,8 +141,8 @@ class HecReceiver:
     async def _answer(self, arrival: Arrival, request: Request, work: Callable[[bytes], Awaitable[Response]], *, limited: bool = True) -> Response:
         """Returns what the work makes of the body; errors become the replies that clients of the protocol understand."""
         try:
-            with self._intake.admit(arrival, admitted_size(request, self._limit), limited=limited):
-                body = await read_body(request, self._limit)
+            with self._intake.admit(arrival, 0, expected=expected_size(request, self._limit), limited=limited) as room:
+                body = await read_body(request, self._limit, room)
                 self._intake.read(arrival, len(body))
                 if not body or body.isspace():
                     return self._refuse(arrival, NO_DATA)

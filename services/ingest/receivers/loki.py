@@ -14,10 +14,10 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from kit.errors import DeadlineExceeded, ElisError, InvalidArgument, PermissionDenied, RateLimited, Unauthenticated, Unavailable
-from services.ingest.intake import Intake
-from services.ingest.receivers.bodies import BodyTooLarge, admitted_size, arrival_of, read_body
+from services.ingest.intake import Intake, Room
+from services.ingest.receivers.bodies import BodyTooLarge, arrival_of, expected_size, read_body
 from services.ingest.receivers.credentials import authenticate
-from services.ingest.receivers.loki_push import decode_json, decode_protobuf, decompress_snappy
+from services.ingest.receivers.loki_push import declared_length, decode_json, decode_protobuf, decompress_snappy
 from services.ingest.settings import IngestSettings
 from services.ingest.tokens import NOBODY, TokenBook
 
@@ -62,13 +62,13 @@ class LokiReceiver:
         arrival = arrival_of(request, PROTOCOL, agent)
         json = request.headers.get("content-type", "").partition(";")[0].strip().lower() == "application/json"
         # A snappy block is compressed without a header that says so.
-        size = admitted_size(request, self._limit) if json else min(admitted_size(request, self._limit) * 10, self._limit)
+        size = expected_size(request, self._limit) if json else min(expected_size(request, self._limit) * 10, self._limit)
         try:
-            with self._intake.admit(arrival, size):
+            with self._intake.admit(arrival, 0, expected=size) as room:
                 tenant = _tenant_of(request)
-                body = await read_body(request, self._limit, left=() if json else ("snappy",))
+                body = await read_body(request, self._limit, room, left=() if json else ("snappy",))
                 if not json:
-                    body = await self._decompress(body)
+                    body = await self._decompress(body, room)
                 self._intake.read(arrival, len(body))
                 decode = decode_json if json else decode_protobuf
                 decoded = await self._intake.decode(len(body), lambda: decode(body, agent, tenant))
@@ -77,7 +77,8 @@ class LokiReceiver:
             return _refuse(error)
         return Response(status_code=204)
 
-    async def _decompress(self, block: bytes) -> bytes:
+    async def _decompress(self, block: bytes, room: Room) -> bytes:
+        room.resize(len(block) + min(declared_length(block), self._limit))
         return await self._intake.decode(len(block), lambda: decompress_snappy(block, self._limit))
 
 

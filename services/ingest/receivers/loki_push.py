@@ -156,16 +156,20 @@ def decode_protobuf(body: bytes, agent: Agent, tenant: str) -> LokiBatch:
     return decoded
 
 
-def decompress_snappy(body: bytes, limit: int) -> bytes:
-    """Returns the content of a snappy block. The length that it declares is held against the bound before anything is allocated."""
+def declared_length(block: bytes) -> int:
+    """Returns the length that a snappy block declares for its content; raises BrokenBody when it declares none."""
     length, shift = 0, 0
-    for byte in body[:5]:
+    for byte in block[:5]:
         length |= (byte & 0x7F) << shift
         shift += 7
         if byte < 0x80:
-            break
-    else:
-        raise BrokenBody("the body is not valid snappy: it declares no length")
+            return length
+    raise BrokenBody("the body is not valid snappy: it declares no length")
+
+
+def decompress_snappy(body: bytes, limit: int) -> bytes:
+    """Returns the content of a snappy block. The length that it declares is held against the bound before anything is allocated."""
+    length = declared_length(body)
     if length > limit:
         raise BodyTooLarge(f"the body has {length} bytes when it is decompressed, more than {limit}")
     try:

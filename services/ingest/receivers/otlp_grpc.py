@@ -1,4 +1,8 @@
-"""OTLP/gRPC: LogsService and TraceService on a port of their own, with an agent's token instead of a user's."""
+"""OTLP/gRPC: LogsService and TraceService on a port of their own, with an agent's token instead of a user's.
+
+An export is one message, but it is served as a stream of them, which is the same on the wire: so a message is read only when its
+sender is known and there is room for it.
+"""
 
 from __future__ import annotations
 
@@ -21,6 +25,7 @@ from services.ingest.intake import Intake
 from services.ingest.receivers.bodies import MAX_USER_AGENT
 from services.ingest.receivers.credentials import authenticate
 from services.ingest.receivers.otlp import DEFAULT_SYSTEM, answer, batch_of, read_logs, read_spans
+from services.ingest.receivers.otlp_reads import MessageReads
 from services.ingest.receivers.otlp_replies import describe, grpc_code
 from services.ingest.settings import IngestSettings
 from services.ingest.spans import collect_spans
@@ -35,27 +40,34 @@ PROTOCOL = "otlp_grpc"
 LOGS_SERVICE = "opentelemetry.proto.collector.logs.v1.LogsService"
 TRACE_SERVICE = "opentelemetry.proto.collector.trace.v1.TraceService"
 MAX_CONCURRENT_EXPORTS = 256
+_OPTIONS: list[tuple[str, int]] = [
+    ("grpc.so_reuseport", 0),
+    ("grpc.max_concurrent_streams", 100),
+    # Windows of a fixed size: gRPC would let fast connections send megabytes ahead of being read.
+    ("grpc.http2.bdp_probe", 0),
+]
 Export = Callable[[bytes, Arrival], Awaitable[Message]]
 
 
 class OtlpGrpcReceiver:
     """Takes export requests as bytes, so that what is no message gets a reply that is final."""
 
-    def __init__(self, intake: Intake, tokens: TokenBook, dependencies: Dependencies) -> None:
+    def __init__(self, settings: IngestSettings, intake: Intake, tokens: TokenBook, dependencies: Dependencies) -> None:
         self._intake = intake
+        self._reads = MessageReads(max(1, settings.max_pending_bytes // 2 // message_limit(settings)))
         self._tokens = tokens
         self._dependencies = dependencies
         self._in_flight = 0
 
-    async def export_logs(self, request: bytes, context: RpcContext) -> Message:
+    async def export_logs(self, _: object, context: RpcContext) -> Message:
         """Stores the records of a request; the reply follows the commit."""
-        return await self._export(request, context, self._store_logs)
+        return await self._export(context, self._store_logs)
 
-    async def export_traces(self, request: bytes, context: RpcContext) -> Message:
+    async def export_traces(self, _: object, context: RpcContext) -> Message:
         """Learns from the spans of a request who calls whom; the spans are not kept."""
-        return await self._export(request, context, self._learn_spans)
+        return await self._export(context, self._learn_spans)
 
-    async def _export(self, request: bytes, context: RpcContext, export: Export) -> Message:
+    async def _export(self, context: RpcContext, export: Export) -> Message:
         self._in_flight += 1
         try:
             metadata = {key: value for key, value in context.invocation_metadata() or () if isinstance(value, str)}
@@ -68,9 +80,11 @@ class OtlpGrpcReceiver:
                 self._intake.endpoints.refused(arrival, error.message)
                 raise
             arrival = replace(arrival, agent=agent)
-            with self._intake.admit(arrival, len(request)):
-                self._intake.read(arrival, len(request))
-                return await export(request, arrival)
+            with self._intake.admit(arrival, 0, expected=1) as room:
+                message = await self._reads.read(context)
+                room.resize(len(message))
+                self._intake.read(arrival, len(message))
+                return await export(message, arrival)
         except Exception as error:
             await _abort(context, error)
             raise
@@ -98,6 +112,11 @@ async def _abort(context: RpcContext, error: Exception) -> None:
     await context.abort(grpc_code(error), error.message, ((STATUS_DETAILS_KEY, describe(error).SerializeToString()),))
 
 
+def message_limit(settings: IngestSettings) -> int:
+    """Returns the largest message in bytes."""
+    return min(settings.max_body_bytes, settings.otlp_message_bytes)
+
+
 def address_of(peer: str) -> str:
     """Returns the address in gRPC's name of a peer: `ipv4:10.0.0.1:4711` or `ipv6:%5B::1%5D:4711`."""
     kind, _, rest = peer.partition(":")
@@ -106,9 +125,9 @@ def address_of(peer: str) -> str:
 
 def create_otlp_server(settings: IngestSettings, receiver: OtlpGrpcReceiver) -> grpc.aio.Server:
     """Returns the server of the OTLP/gRPC port; its bound holds for messages as they come and as they are decompressed."""
-    server = grpc.aio.server(options=[("grpc.max_receive_message_length", settings.max_body_bytes), ("grpc.so_reuseport", 0)])
+    server = grpc.aio.server(options=[("grpc.max_receive_message_length", message_limit(settings)), *_OPTIONS])
     for service, method in ((LOGS_SERVICE, receiver.export_logs), (TRACE_SERVICE, receiver.export_traces)):
         # Without a deserializer the method gets the bytes.
-        handler: grpc.RpcMethodHandler[bytes, Message] = grpc.unary_unary_rpc_method_handler(method, None, lambda message: message.SerializeToString())
+        handler: grpc.RpcMethodHandler[bytes, Message] = grpc.stream_unary_rpc_method_handler(method, None, lambda message: message.SerializeToString())
         server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, {"Export": handler}),))
     return server

@@ -14,7 +14,7 @@ from kit.errors import ElisError, NotFound
 from services.ingest.dependencies import Dependencies
 from services.ingest.endpoints import Arrival
 from services.ingest.intake import Intake
-from services.ingest.receivers.bodies import UnsupportedEncoding, admitted_size, arrival_of, read_body
+from services.ingest.receivers.bodies import UnsupportedEncoding, arrival_of, expected_size, read_body
 from services.ingest.receivers.credentials import authenticate
 from services.ingest.receivers.otlp import DEFAULT_SYSTEM, answer, batch_of, read_logs, read_spans
 from services.ingest.receivers.otlp_json import parse_logs, parse_spans
@@ -67,10 +67,10 @@ class OtlpHttpReceiver:
             return refuse(error, JSON if content_type == JSON else PROTOBUF)
         arrival = arrival_of(request, PROTOCOL, agent)
         try:
-            with self._intake.admit(arrival, admitted_size(request, self._limit)):
+            with self._intake.admit(arrival, 0, expected=expected_size(request, self._limit)) as room:
                 if content_type not in (PROTOBUF, JSON):
                     raise UnsupportedEncoding(f"the content type is not supported; use {PROTOBUF} or {JSON}")
-                body = await read_body(request, self._limit)
+                body = await read_body(request, self._limit, room)
                 self._intake.read(arrival, len(body))
                 reply = await export(body, content_type, arrival)
         except ElisError as error:

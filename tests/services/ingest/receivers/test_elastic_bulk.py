@@ -118,28 +118,6 @@ async def test_content_types_of_clients_are_taken(running_ingest: RunningIngest)
         assert statuses(await post(running_ingest, bulk(range(number, number + 1)), content_type=content_type)) == [201]
 
 
-async def test_without_room_the_whole_request_is_429(running_ingest: RunningIngest, pool: asyncpg.Pool[Any]) -> None:
-    authorization = f"ApiKey {running_ingest.token}"
-    async with serve_web(running_ingest) as (host, port):
-        head = f"POST /_bulk HTTP/1.1\r\nHost: {host}\r\nAuthorization: {authorization}\r\nContent-Length: {32 * 1024 * 1024}\r\nExpect: 100-continue\r\n\r\n"
-        slow = [await asyncio.open_connection(host, port) for _ in range(3)]
-        for reader, writer in slow:
-            writer.write(head.encode())
-            # It is let in before it is told to go on.
-            assert await reader.readuntil(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
-        async with httpx.AsyncClient(base_url=f"http://{host}:{port}", headers={"authorization": authorization}, timeout=60) as client:
-            response = await client.post("/_bulk", content=bulk(range(2)))
-            assert (response.status_code, response.headers["retry-after"]) == (429, "1")
-            assert response.json()["error"]["type"] == "es_rejected_execution_exception"
-            for reader, writer in slow:
-                writer.write_eof()
-                assert await reader.read() == b""
-                writer.close()
-                await writer.wait_closed()
-            assert statuses(await client.post("/_bulk", content=bulk(range(2)))) == [201, 201]
-    assert len(await stored_events(pool)) == 2
-
-
 async def test_a_sender_that_hangs_up_leaves_nothing_behind(running_ingest: RunningIngest, pool: asyncpg.Pool[Any]) -> None:
     async with serve_web(running_ingest) as (host, port):
         head = f"POST /_bulk HTTP/1.1\r\nHost: {host}\r\nAuthorization: ApiKey {running_ingest.token}\r\nContent-Length: 100000\r\n\r\n".encode()

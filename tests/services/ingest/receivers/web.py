@@ -12,6 +12,7 @@ import asyncpg
 import orjson
 import uvicorn
 
+from kit.web import WebProtocol
 from services.ingest.blocks import decompress_lines
 from tests.services.ingest.conftest import RunningIngest
 
@@ -22,7 +23,7 @@ async def serve_web(ingest: RunningIngest) -> AsyncIterator[tuple[str, int]]:
     listener = ingest.application.http[0]
     with socket.socket() as bound:
         bound.bind(("127.0.0.1", 0))
-        config = uvicorn.Config(listener.application, http="httptools", log_config=None, access_log=False, lifespan="off", **listener.options)
+        config = uvicorn.Config(listener.application, http=WebProtocol, log_config=None, access_log=False, lifespan="off", **listener.options)
         server = uvicorn.Server(config)
         server.capture_signals = suppress  # type: ignore[method-assign,assignment]
         serving = asyncio.create_task(server.serve(sockets=[bound]))
