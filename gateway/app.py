@@ -15,7 +15,16 @@ from starlette.routing import BaseRoute, Route, WebSocketRoute
 
 from elis.auth.v1 import auth_pb2, auth_pb2_grpc
 from elis.correlate.v1 import correlate_pb2_grpc
-from elis.ingest.v1 import dependencies_pb2_grpc, endpoints_pb2_grpc, formats_pb2_grpc, ingest_pb2_grpc, masking_pb2_grpc, rejections_pb2_grpc, sources_pb2_grpc
+from elis.ingest.v1 import (
+    dependencies_pb2_grpc,
+    endpoints_pb2_grpc,
+    formats_pb2_grpc,
+    ingest_pb2_grpc,
+    masking_pb2_grpc,
+    quality_pb2_grpc,
+    rejections_pb2_grpc,
+    sources_pb2_grpc,
+)
 from elis.search.v1 import search_pb2_grpc
 from gateway import health, playground
 from gateway.callers import Callers
@@ -62,6 +71,7 @@ async def build(settings: GatewaySettings) -> AsyncIterator[Application]:
             endpoints=endpoints_pb2_grpc.EndpointServiceStub(channels["ingest"]),
             sources=sources_pb2_grpc.SourceServiceStub(channels["ingest"]),
             masking=masking_pb2_grpc.MaskingServiceStub(channels["ingest"]),
+            quality=quality_pb2_grpc.QualityServiceStub(channels["ingest"]),
             search=search_pb2_grpc.SearchServiceStub(channels["search"]),
             correlate=correlate_pb2_grpc.CorrelateServiceStub(channels["correlate"]),
         )

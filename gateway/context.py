@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from elis.ingest.v1.formats_pb2_grpc import FormatServiceAsyncStub
     from elis.ingest.v1.ingest_pb2_grpc import IngestServiceAsyncStub
     from elis.ingest.v1.masking_pb2_grpc import MaskingServiceAsyncStub
+    from elis.ingest.v1.quality_pb2_grpc import QualityServiceAsyncStub
     from elis.ingest.v1.rejections_pb2_grpc import RejectionServiceAsyncStub
     from elis.ingest.v1.sources_pb2_grpc import SourceServiceAsyncStub
     from elis.search.v1.search_pb2_grpc import SearchServiceAsyncStub
@@ -45,6 +46,7 @@ class Services:
     endpoints: EndpointServiceAsyncStub
     sources: SourceServiceAsyncStub
     masking: MaskingServiceAsyncStub
+    quality: QualityServiceAsyncStub
     search: SearchServiceAsyncStub
     correlate: CorrelateServiceAsyncStub
 

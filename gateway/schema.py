@@ -20,9 +20,9 @@ from strawberry.types import ExecutionContext
 
 from elis.auth.v1 import auth_pb2
 from elis.correlate.v1 import correlate_pb2
-from elis.ingest.v1 import dependencies_pb2, endpoints_pb2, formats_pb2, ingest_pb2, masking_pb2, rejections_pb2
+from elis.ingest.v1 import dependencies_pb2, endpoints_pb2, formats_pb2, ingest_pb2, masking_pb2, quality_pb2, rejections_pb2
 from elis.search.v1 import search_pb2
-from gateway import auth, correlate, dependencies, endpoints, events, formats, ingest, masking, rejections, search, sources
+from gateway import auth, correlate, dependencies, endpoints, events, formats, ingest, masking, quality, rejections, search, sources
 from gateway.admission import Admit
 from gateway.context import Info
 from gateway.errors import PresentErrors, record
@@ -68,6 +68,12 @@ TWINS: dict[type, type[Message]] = {
     masking.MaskingRule: masking_pb2.MaskingRule,
     masking.MaskingSource: masking_pb2.MaskingSource,
     masking.RevealedValue: masking_pb2.RevealedValue,
+    quality.DataQuality: quality_pb2.DataQuality,
+    quality.DataQualitySummary: quality_pb2.DataQualitySummary,
+    quality.FieldQuality: quality_pb2.FieldQuality,
+    quality.FieldType: quality_pb2.FieldType,
+    quality.QualityHour: quality_pb2.QualityHour,
+    quality.QualityReason: quality_pb2.QualityReason,
     rejections.RejectedEvent: rejections_pb2.RejectedEvent,
     rejections.RejectedRecord: rejections_pb2.RejectedRecord,
     rejections.RejectedSender: rejections_pb2.RejectedSender,
@@ -130,6 +136,7 @@ def create_schema() -> Schema:
             dependencies.DependencyQuery,
             endpoints.EndpointQuery,
             rejections.RejectionQuery,
+            quality.QualityQuery,
             formats.FormatQuery,
             masking.MaskingQuery,
             auth.AuthQuery,

@@ -20,6 +20,8 @@ from elis.ingest.v1 import (
     ingest_pb2_grpc,
     masking_pb2,
     masking_pb2_grpc,
+    quality_pb2,
+    quality_pb2_grpc,
     rejections_pb2,
     rejections_pb2_grpc,
     retention_pb2,
@@ -44,6 +46,8 @@ from services.ingest.masking_rpc import MaskingServicer
 from services.ingest.metrics import metrics_route
 from services.ingest.pipeline import Pipeline
 from services.ingest.quality.book import QualityBook
+from services.ingest.quality.watch import QualityWatch
+from services.ingest.quality_rpc import QualityServicer
 from services.ingest.receivers.elastic_bulk import ElasticBulkReceiver
 from services.ingest.receivers.elastic_handshake import ElasticHandshake
 from services.ingest.receivers.fluent import create_fluent_listeners
@@ -92,6 +96,7 @@ async def build(settings: IngestSettings) -> AsyncIterator[Application]:
         committer = Committer(settings, pool, sources, Pipeline(settings, sources, masking.masker), rejections, masking.vault, quality, announcer, worker)
         intake = Intake(settings, sources, committer, worker, masking.masker)
         registry.register(intake.endpoints)
+        registry.register(committer.clock)
         endpoints = EndpointStore(pool, intake.endpoints)
         retention = Retention(pool, committer.partitions, retention_days=settings.retention_days, rejected_days=settings.rejected_retention_days)
         dependencies = Dependencies(pool, redis, mask=masking.masker.mask_name, keep_days=settings.dependency_days, registry=registry)
@@ -154,6 +159,11 @@ async def build(settings: IngestSettings) -> AsyncIterator[Application]:
                     endpoints_pb2_grpc.add_EndpointServiceServicer_to_server,
                     EndpointServicer(endpoints),
                 ),
+                Servicer(
+                    quality_pb2.DESCRIPTOR.services_by_name["QualityService"],
+                    quality_pb2_grpc.add_QualityServiceServicer_to_server,
+                    QualityServicer(pool),
+                ),
             ],
             verifier=identity.verifier,
             http=[HttpListener("hec", web), HttpListener("otlp_http", web)],
@@ -161,7 +171,7 @@ async def build(settings: IngestSettings) -> AsyncIterator[Application]:
             background=[
                 committer.run,
                 announcer.run,
-                Upkeep(pool, sources, retention, endpoints, quality).run,
+                Upkeep(pool, sources, retention, endpoints, quality, QualityWatch(pool, intake, registry)).run,
                 masking.upkeep.run,
                 dependencies.run,
                 Shares(redis, intake.limits).run,

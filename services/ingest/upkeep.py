@@ -11,6 +11,7 @@ import structlog
 from kit.db import is_unavailable
 from services.ingest.endpoint_store import EndpointStore
 from services.ingest.quality.book import QualityBook
+from services.ingest.quality.watch import QualityWatch
 from services.ingest.retention import Retention
 from services.ingest.sources import SourceBook
 
@@ -19,6 +20,7 @@ log = structlog.get_logger()
 FLUSH_SECONDS = 1.0
 ENDPOINT_SECONDS = 2.0
 QUALITY_SECONDS = 5.0
+WATCH_SECONDS = 60.0
 REFRESH_SECONDS = 15.0
 """How long another replica may go on without what this one was told about a source."""
 FORGET_SECONDS = 60.0
@@ -30,12 +32,21 @@ RETENTION_SECONDS = 600.0
 class Upkeep:
     """Runs beside the receivers; what PostgreSQL does not do now is tried again at the next turn."""
 
-    def __init__(self, pool: asyncpg.Pool[Any], sources: SourceBook, retention: Retention, endpoints: EndpointStore, quality: QualityBook) -> None:
+    def __init__(
+        self,
+        pool: asyncpg.Pool[Any],
+        sources: SourceBook,
+        retention: Retention,
+        endpoints: EndpointStore,
+        quality: QualityBook,
+        watch: QualityWatch,
+    ) -> None:
         self._pool = pool
         self._sources = sources
         self._retention = retention
         self._endpoints = endpoints
         self._quality = quality
+        self._watch = watch
 
     async def run(self) -> None:
         """Works for ever; the last flushes happen when it is cancelled."""
@@ -46,6 +57,7 @@ class Upkeep:
                 group.create_task(self._repeat(self._endpoints.flush, ENDPOINT_SECONDS))
                 group.create_task(self._repeat(self._quality.flush, QUALITY_SECONDS))
                 group.create_task(self._repeat(self._quality.forget, RETENTION_SECONDS))
+                group.create_task(self._repeat(self._watch.watch, WATCH_SECONDS))
                 group.create_task(self._repeat(self.forget_digests, FORGET_SECONDS))
                 group.create_task(self._repeat(self._endpoints.forget, FORGET_SECONDS))
                 group.create_task(self._repeat(self._retention.make_partitions, PARTITION_SECONDS, first=0.0))

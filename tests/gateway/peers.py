@@ -25,6 +25,8 @@ from elis.ingest.v1 import (
     ingest_pb2_grpc,
     masking_pb2,
     masking_pb2_grpc,
+    quality_pb2,
+    quality_pb2_grpc,
     rejections_pb2,
     rejections_pb2_grpc,
     sources_pb2,
@@ -180,6 +182,11 @@ _MORE: dict[str, list[tuple[Any, Any, dict[str, str | None]]]] = {
             endpoints_pb2.DESCRIPTOR.services_by_name["EndpointService"],
             endpoints_pb2_grpc.add_EndpointServiceServicer_to_server,
             {"ListEndpoints": "rejected:read"},
+        ),
+        (
+            quality_pb2.DESCRIPTOR.services_by_name["QualityService"],
+            quality_pb2_grpc.add_QualityServiceServicer_to_server,
+            {"GetDataQuality": "sources:read", "ListDataQuality": "sources:read"},
         ),
         (
             sources_pb2.DESCRIPTOR.services_by_name["SourceService"],

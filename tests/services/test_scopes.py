@@ -73,6 +73,8 @@ SCOPES: dict[str, dict[str, str]] = {
         "ListMaskingEquivalents": "events:read",
         "RevealMasked": "events:reveal",
         "ListMaskingAudit": "audit:read",
+        "GetDataQuality": "sources:read",
+        "ListDataQuality": "sources:read",
     },
     "search": {
         "SearchEvents": "events:read",

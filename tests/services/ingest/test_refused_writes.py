@@ -15,6 +15,7 @@ from typing import Any
 import asyncpg
 import orjson
 import pytest
+from prometheus_client import CollectorRegistry
 
 from kit.db import open_pool
 from kit.errors import Unavailable
@@ -25,6 +26,7 @@ from services.ingest.endpoints import Endpoints
 from services.ingest.intake import Intake
 from services.ingest.partitions import Partitions, current_day
 from services.ingest.quality.book import QualityBook
+from services.ingest.quality.watch import QualityWatch
 from services.ingest.rejections import Rejection, RejectReason
 from services.ingest.retention import Retention
 from services.ingest.settings import IngestSettings
@@ -124,9 +126,11 @@ async def test_a_read_only_database_refuses_and_recovers(running_ingest: Running
     assert statuses[-1] == 200
 
 
-async def test_upkeep_outlives_what_it_may_not_write(pool: asyncpg.Pool[Any]) -> None:
+async def test_upkeep_outlives_what_it_may_not_write(pool: asyncpg.Pool[Any], intake: Intake) -> None:
     sources = SourceBook(pool)
-    upkeep = Upkeep(pool, sources, Retention(pool, Partitions(30), retention_days=30, rejected_days=30), EndpointStore(pool, Endpoints(str)), QualityBook(pool))
+    retention = Retention(pool, Partitions(30), retention_days=30, rejected_days=30)
+    watch = QualityWatch(pool, intake, CollectorRegistry())
+    upkeep = Upkeep(pool, sources, retention, EndpointStore(pool, Endpoints(str)), QualityBook(pool), watch)
     for state in REFUSALS.values():
         sources.register(state, system="", default_system="application")
         await refuse(pool, "ingest.sources", state)
