@@ -22,14 +22,13 @@ from benchmarks.client import Job
 from benchmarks.fleet import BenchmarkFailed, run_clients
 from benchmarks.loads import LOAD_SECONDS
 from benchmarks.processes import subtract
-from benchmarks.session import Session, show_progress
+from benchmarks.session import Session, find_offset, show_progress
 from kit.targets import TARGETS
 
 PROCESSES = (1, 2, 3)
 CONNECTIONS = 4
 FIRST_SIZE = 970
 """Events of a request; each step cuts the same events into requests of another size, so that none is sent twice."""
-OFFSET_STEP = 10_000
 READY_SECONDS = 60.0
 GROWTH_SIZE = 1_009
 
@@ -119,13 +118,12 @@ def _run_extra(session: Session, count: int) -> Iterator[tuple[list[psutil.Proce
     urls: list[str] = []
     try:
         for number in range(1, count + 1):
-            own = offset + number * OFFSET_STEP
+            own = find_offset()
             environment = {**os.environ, **session.stack.environment, "ELIS_PORT_OFFSET": str(own), "ELIS_ADDRESSES__AUTH": auth}
             with (session.folder / f"ingest-{number}.log").open("wb") as log:
                 processes.append(subprocess.Popen([sys.executable, "-m", TARGETS["ingest"].module], env=environment, stdout=log, stderr=log))
             urls.append(f"http://127.0.0.1:{TARGETS['ingest'].ports['hec'] + own}")
-        for url in urls:
-            _await_ready(url)
+            _await_ready(urls[-1])
         yield [psutil.Process(process.pid) for process in processes], urls
     finally:
         for process in processes:
