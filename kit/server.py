@@ -219,8 +219,7 @@ def _create_web_server(target: str, settings: Settings, listener: HttpListener) 
         server_header=False,
         date_header=False,
         timeout_graceful_shutdown=int(settings.drain_timeout.total_seconds()),
-        timeout_keep_alive=KEEP_ALIVE_SECONDS,
-        **{"backlog": 2_048, "lifespan": "off", **listener.options},
+        **{"backlog": 2_048, "lifespan": "off", "timeout_keep_alive": KEEP_ALIVE_SECONDS, **listener.options},
     )
     server = uvicorn.Server(config)
     # Signals are handled once, above, for every part of the process.
