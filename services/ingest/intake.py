@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from itertools import repeat
 from typing import TypeVar
 from uuid import UUID
 
@@ -147,10 +148,9 @@ class Intake:
             environments = list(environments)
             self._masker.mask_names(environments)
         rejections = [replace(rejection, source=self._masker.mask_name(rejection.source)) for rejection in rejections]
-        for row, name in enumerate(batch.source):
-            system, environment = systems[row] if systems else "", environments[row] if environments else ""
-            if row == 0 or name != batch.source[row - 1] or system or environment:
-                self._sources.register(name, system=system, default_system=default_system, environment=environment)
+        # Requests name few senders: each is looked at once.
+        for name, system, environment in dict.fromkeys(zip(batch.source, systems or repeat(""), environments or repeat(""), strict=False)):
+            self._sources.register(name, system=system, default_system=default_system, environment=environment)
         for rejection in rejections:
             self._sources.register(rejection.source, system="", default_system=default_system)
         submission = Submission(
