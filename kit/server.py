@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import signal
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, suppress
@@ -25,6 +26,9 @@ from kit.telemetry import configure_logging
 from kit.web import KEEP_ALIVE_SECONDS, WebProtocol
 
 log = structlog.get_logger()
+
+_COLLECT_AT = (20_000, 20, 50)
+"""New objects after which the youngest are collected, and collections after which older ones are."""
 
 _SERVER_OPTIONS: list[tuple[str, Any]] = [
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
@@ -132,6 +136,9 @@ async def _serve(target: str, settings: SettingsT, build: Build[SettingsT]) -> N
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     async with build(settings) as application:
+        # What was made so far stays for good: the collector need not look at it again, nor for every few hundred new objects.
+        gc.freeze()
+        gc.set_threshold(*_COLLECT_AT)
         failure = await run_application(target, settings, application, stop)
     if failure is not None:
         log.error("target failed", target=target, exc_info=failure)
