@@ -44,7 +44,8 @@ class IngestEndpoint:
     """Shows elis.ingest.v1.IngestEndpoint."""
 
     protocol: str = strawberry.field(
-        description="`hec`, `otlp_grpc`, `otlp_http`, `bulk`, `loki`, `syslog`, `fluent`, `graphql`, or `replay` for rejected events tried again."
+        description="`hec`, `otlp_grpc`, `otlp_http`, `bulk`, `loki`, `syslog`, `fluent`, `graphql`, `replay` for rejected events tried again, "
+        "or `elis` for what ELIS itself tells."
     )
     token_id: str | None = strawberry.field(
         description="Id of the ingest token, or who is known by certificate, network, user or API key; null: requests whose token is missing or not valid."

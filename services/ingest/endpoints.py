@@ -26,7 +26,7 @@ class Arrival:
     """Who sends a request, over which protocol and from where."""
 
     protocol: str
-    """hec, otlp_grpc, otlp_http, bulk, loki, syslog, fluent, graphql or replay."""
+    """hec, otlp_grpc, otlp_http, bulk, loki, syslog, fluent, graphql, replay or elis (what ELIS itself tells)."""
     agent: Agent
     address: str = ""
     """The peer's address without its port."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import asyncio
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 
 LONGEST: Final = timedelta(days=KEPT_DAYS)
 MAX_SOURCE: Final = 1_000
+UNKNOWN_POSITION: Final = 101.0
+"""Where sources without a score are listed."""
 _LATEST_NS: Final = 2**62
 
 
@@ -70,19 +73,28 @@ class QualityServicer(rpc.QualityServiceServicer):
             if is_unavailable(error):
                 raise unavailable(error) from error
             raise
-        ranked = []
-        for source in totals.keys() | found.keys():
-            verdict = _judge(totals.get(source, Measures()), found.get(source, Occurrences()), start, min(end, now))
-            # What has sent nothing but duplicates of before has no score and comes last.
-            position = (100.5 if verdict.score is None else round(verdict.score, 6), source)
-            if after is None or position > after:
-                ranked.append((position, verdict))
-        ranked.sort(key=lambda pair: pair[0])
+        # Thousands of sources take a while, and senders do not wait for it.
+        ranked = await asyncio.to_thread(_rank, totals, found, start, min(end, now), after)
         page = ranked[:size]
         return pb.ListDataQualityResponse(
             qualities=[pb.DataQualitySummary(**_show(source, totals.get(source, Measures()), verdict)) for (_, source), verdict in page],
             next_page_token=encode_token(*page[-1][0]) if len(ranked) > size else "",
         )
+
+
+def _rank(
+    totals: Mapping[str, Measures], found: Mapping[str, Occurrences], start: datetime, end: datetime, after: tuple[Any, ...] | None
+) -> list[tuple[tuple[float, str], Verdict]]:
+    """Returns the sources behind a position, the worst first, each with its position: score and name."""
+    ranked = []
+    for source in totals.keys() | found.keys():
+        verdict = _judge(totals.get(source, Measures()), found.get(source, Occurrences()), start, end)
+        # What has sent nothing but duplicates of before may have no score and comes last.
+        position = (UNKNOWN_POSITION if verdict.score is None else round(verdict.score, 6), source)
+        if after is None or position > after:
+            ranked.append((position, verdict))
+    ranked.sort(key=lambda pair: pair[0])
+    return ranked
 
 
 def _read_range(start: int, end: int) -> tuple[datetime, datetime]:

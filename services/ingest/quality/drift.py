@@ -55,7 +55,9 @@ def find_drifts(recent: Window, before: Window) -> tuple[list[Finding], set[str]
     now, then = recent.counts, before.counts
     if now.sampled >= LEAST_SAMPLED and then.sampled >= LEAST_SAMPLED:
         judged |= {"field_type", "field_vanished"}
-        found += _find_field_drifts(recent, before)
+        # Where fields are too many, some were not taken down: then a missing one means nothing.
+        complete = sum(types.total() for types in recent.fields.values()) >= now.field_values
+        found += _find_field_drifts(recent, before, complete=complete)
     if now.events >= LEAST_EVENTS and then.events >= LEAST_EVENTS:
         judged.add("parse_rate")
         usual, rate = 1 - then.unparsed / then.events, 1 - now.unparsed / now.events
@@ -70,12 +72,13 @@ def find_drifts(recent: Window, before: Window) -> tuple[list[Finding], set[str]
     return found, judged
 
 
-def _find_field_drifts(recent: Window, before: Window) -> Iterator[Finding]:
+def _find_field_drifts(recent: Window, before: Window, *, complete: bool) -> Iterator[Finding]:
     for name, then in sorted(before.fields.items()):
         usual, share = _dominant(then)
         now = recent.fields.get(name, Counter())
-        if then.total() >= PRESENT * before.counts.sampled and not now:
-            yield Finding("field_vanished", name, "present", "absent", "a field is gone that most events had")
+        if not now:
+            if complete and then.total() >= PRESENT * before.counts.sampled:
+                yield Finding("field_vanished", name, "present", "absent", "a field is gone that most events had")
             continue
         kind, new_share = _dominant(now)
         if usual and kind and kind != usual and min(share, new_share) >= DOMINANT:

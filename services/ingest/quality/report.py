@@ -106,7 +106,13 @@ class Reason:
     weight: float
     points: float
     """What it takes from the score."""
-    text: str
+    late_ms: float = 0.0
+    """Mean lateness, of the reason that is about it."""
+
+    @property
+    def text(self) -> str:
+        """What it is, and what to do about it."""
+        return _TEXTS[self.kind].format(share=_percent(self.share), late=_duration(self.late_ms))
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +172,7 @@ def share_of_time(spans: Iterable[tuple[datetime, datetime]], start: datetime, e
 
 def _reason(kind: ReasonKind, share: float, damped: float, late_ms: float = 0.0) -> Reason:
     weight = WEIGHTS[kind]
-    return Reason(kind, share, weight, 100.0 * weight * damped, _TEXTS[kind].format(share=_percent(share), late=_duration(late_ms)))
+    return Reason(kind, share, weight, 100.0 * weight * damped, late_ms)
 
 
 def _percent(share: float) -> str:

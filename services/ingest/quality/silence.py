@@ -17,6 +17,7 @@ MANY_GAPS: Final = 8
 """From so many gaps on the longest one is taken for a disturbance, and the second longest for what is usual."""
 PERIODS: Final = 3
 """A source must be known for so many times what it may be quiet."""
+_ALL: Final = (1 << 60) - 1
 
 
 def allowed_wait(hours: Sequence[tuple[int, int]]) -> int | None:
@@ -34,7 +35,9 @@ def allowed_wait(hours: Sequence[tuple[int, int]]) -> int | None:
             first = begin
         else:
             gaps.append(begin - last)
-        if minutes & (minutes - 1):
+        if minutes == _ALL:
+            gaps.append(1)
+        elif minutes & (minutes - 1):
             # One more than the longest run of zeros between two ones.
             gaps.append(max(map(len, f"{minutes:b}".strip("0").split("1"))) + 1)
         last = hour * 60 + minutes.bit_length() - 1

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
@@ -44,11 +44,13 @@ MISSED_TURN: Final = timedelta(minutes=5)
 MAX_TOLD: Final = 100
 """Events of one turn; the rest follows at the next."""
 MAX_QUIET_SOURCES: Final = 50_000
-MAX_LEARNED: Final = 50
+MAX_LEARNED: Final = 20
 """Quiet sources whose usual gaps are looked up in one turn."""
 MAX_COMPARED: Final = 100
 """Sources whose hour is compared with the hours before in one turn; all others follow in turn."""
-MAX_FIELD_ROWS: Final = 50_000
+COMPARED_TOGETHER: Final = 10
+MAX_FIELD_ROWS: Final = 20_000
+"""Fields and types of so many sources; when there are more, nothing is said of the fields of these."""
 
 _QUIET: Final = "SELECT name, last_seen_at FROM ingest.sources WHERE name <> $1 AND last_seen_at BETWEEN $2 AND $3 ORDER BY last_seen_at DESC LIMIT $4"
 _HEARD: Final = "SELECT source, hour, minutes FROM ingest.quality WHERE source = ANY($1) AND hour > $2 AND minutes <> 0 ORDER BY hour"
@@ -192,7 +194,7 @@ class QualityWatch:
         return news, judged
 
 
-async def _load_windows(connection: SqlConnection, sources: Collection[str], hour: datetime) -> defaultdict[tuple[str, bool], Window]:
+async def _load_windows(connection: SqlConnection, sources: Sequence[str], hour: datetime) -> defaultdict[tuple[str, bool], Window]:
     """Returns this hour (True) and the hours before it (False) of each source."""
     windows: defaultdict[tuple[str, bool], Window] = defaultdict(Window)
     if not sources:
@@ -201,8 +203,14 @@ async def _load_windows(connection: SqlConnection, sources: Collection[str], hou
         counts = windows[row["source"], row["recent"]].counts
         for name in COUNTS:
             setattr(counts, name, row[name])
-    for row in await connection.fetch(_TYPES, sources, hour, BEFORE_HOURS, MAX_FIELD_ROWS):
-        windows[row["source"], row["recent"]].fields[row["field"]][row["type"]] = row["events"]
+    for start in range(0, len(sources), COMPARED_TOGETHER):
+        together = sources[start : start + COMPARED_TOGETHER]
+        rows = await connection.fetch(_TYPES, together, hour, BEFORE_HOURS, MAX_FIELD_ROWS)
+        if len(rows) == MAX_FIELD_ROWS:
+            log.warning("too many fields to compare", sources=together)
+            continue
+        for row in rows:
+            windows[row["source"], row["recent"]].fields[row["field"]][row["type"]] = row["events"]
     return windows
 
 

@@ -142,7 +142,7 @@ async def test_a_source_that_comes_back_is_told(pool: asyncpg.Pool[Any], intake:
 async def test_a_source_that_flaps_does_not_flood(pool: asyncpg.Pool[Any], intake: Intake) -> None:
     await put_regular(pool, "shop", NOW)
     watch = watch_over(pool, intake)
-    for minute in range(1, 181):
+    for minute in range(1, 121):
         if minute % 9 == 0:
             await hear(pool, "shop", NOW + minute * MINUTE)
         await watch.watch(NOW + minute * MINUTE)
@@ -219,3 +219,12 @@ async def test_what_cannot_be_stored_now_is_told_later(pool: asyncpg.Pool[Any], 
         await pool.execute("ALTER TABLE ingest.feed_away RENAME TO feed")
         await watch.watch(NOW + MINUTE)
         assert await told(pool) == [("silent", "shop", "")]
+
+
+async def test_a_source_with_more_fields_than_are_taken_down_has_not_lost_them(pool: asyncpg.Pool[Any], intake: Intake) -> None:
+    await put_fields(pool, "wide", THIS_HOUR - HOUR, **{f"field{number}": "text" for number in range(20)})
+    await put_hour(pool, "wide", THIS_HOUR, events=60, sampled=60, field_values=60 * 20)
+    for number in range(15):
+        await put_field(pool, "wide", THIS_HOUR, f"field{number}", "text", 60)
+    await watch_over(pool, intake).watch(NOW)
+    assert await told(pool) == []
