@@ -124,7 +124,9 @@ class Pipeline:
         for (source, name), members in groups.items():
             bodies = [batch.body[row] for row in members[: SourceBook.SAMPLE_LINES]]
             state = self._sources.choose_format(source, name, bodies)
-            unparsed[source] += len(members) - FORMATS[state.format_of(name)].parse(batch, members, state.zone)
+            understood = FORMATS[state.format_of(name)].parse(batch, members, state.zone)
+            if not state.set_plain:
+                unparsed[source] += len(members) - understood
         return unparsed
 
     def _judge_times(self, batch: Batch, observed_at: Sequence[int]) -> list[int]:

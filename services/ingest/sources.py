@@ -73,6 +73,11 @@ class SourceState:
     """Events since the last flush."""
     rejected: int = 0
 
+    @property
+    def set_plain(self) -> bool:
+        """Whether a team says that its text is plain: then there is nothing in it that is not understood."""
+        return self.format == "plain" and "format" in self.pinned
+
     def format_of(self, declared: str) -> str:
         """Returns the format of records that declare one (or none: empty): what a team set for the source comes first, but for a replay."""
         if declared and ("format" not in self.pinned or self.replays):

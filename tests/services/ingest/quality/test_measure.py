@@ -128,3 +128,13 @@ async def test_a_source_that_invents_fields_does_not_fill_the_table(pool: asyncp
         book.add({"s": Measures(events=1, types=Counter({(f"field{turn * 200 + number}", "text"): 1 for number in range(200)}))})
         await book.flush()
     assert 0 < await pool.fetchval("SELECT count(*) FROM ingest.quality_fields") <= 2 * MAX_FIELDS  # twice: the hour may change meanwhile
+
+
+async def test_what_a_team_says_is_plain_text_is_understood(intake: Intake, pool: asyncpg.Pool[Any]) -> None:
+    for number, pinned in enumerate((frozenset[str](), frozenset({"format"}))):
+        state = intake._sources.register("s", system="", default_system="application")
+        state.format, state.detected_by, state.pinned = "plain", "declared", pinned
+        batch = Batch()
+        batch.append(f"just words {number}", source="s", timestamp=time.time_ns(), severity_number=9)
+        await take(intake, batch)
+    assert (await measured(intake, pool))["s"] == {"events": 2, "timed": 2, "unparsed": 1}
