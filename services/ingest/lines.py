@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -62,5 +62,5 @@ def encode_lines(prepared: Prepared, rows: Sequence[int], block_id: int) -> byte
     if len(rows) != len(batch):
         columns = tuple([column[row] for row in rows] for column in columns)
     first = block_id << ORDINAL_BITS
-    lines: Iterable[_Line] = map(_Line, range(first, first + len(rows)), *columns)
-    return _ENCODER.encode_lines(lines)
+    # A list: msgspec 0.22 keeps the iterators that it is handed for ever, and with them the columns.
+    return _ENCODER.encode_lines(list(map(_Line, range(first, first + len(rows)), *columns)))
