@@ -14,7 +14,7 @@ import subprocess
 import tempfile
 import time
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -125,7 +125,7 @@ def open_postgres(folder: Path) -> Iterator[Engine]:
         if user is not None:
             _let_traverse(folder)
             _let_traverse(programs / "postgres")
-        _stop_leftover(folder)
+        _stop_leftover(folder / "postmaster.pid", folder, _serves, (signal.SIGINT, signal.SIGQUIT))
         _initialise(folder, programs, user)
     except (OSError, subprocess.SubprocessError) as error:
         raise EngineFailed(f"PostgreSQL cannot be set up in {folder} ({_reason(error)})") from error
@@ -157,9 +157,12 @@ def open_valkey(folder: Path) -> Iterator[Engine]:
     folder = folder.resolve()
     log_path = folder / "valkey.log"
     with _socket_folder(folder, "valkey.sock", None) as sockets:
-        socket = sockets / "valkey.sock"
+        socket, lock = sockets / "valkey.sock", folder / "valkey.pid"
+        # One whose owner was killed removes the socket when it ends: it must not be ours.
+        _stop_leftover(lock, folder, _is_in, (signal.SIGTERM, signal.SIGKILL))
         socket.unlink(missing_ok=True)
-        command = [str(get_binary_path()), *_VALKEY_SETTINGS, "--dir", str(folder), "--unixsocket", str(socket), "--unixsocketperm", "700"]
+        places = ["--dir", str(folder), "--pidfile", str(lock), "--unixsocket", str(socket), "--unixsocketperm", "700"]
+        command = [str(get_binary_path()), *_VALKEY_SETTINGS, *places]
         with log_path.open("ab") as log_file:
             process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log_file, stderr=log_file, start_new_session=True, preexec_fn=die_with_parent)
         engine = Engine("Valkey", f"unix://{socket}", process, log_path)
@@ -226,16 +229,27 @@ def _socket_folder(folder: Path, name: str, owner: pwd.struct_passwd | None) -> 
         yield Path(short)
 
 
-def _stop_leftover(folder: Path) -> None:
-    """Stops a PostgreSQL that runs on a folder, and removes a lock file whose process is another program by now."""
-    lock = folder / "postmaster.pid"
+def _stop_leftover(lock: Path, folder: Path, is_ours: Callable[[int, Path], bool], signals: tuple[signal.Signals, signal.Signals]) -> None:
+    """Stops an engine that still runs on a folder, gently and then firmly, and removes a lock file whose process is another program by now."""
     with suppress(FileNotFoundError, ValueError, IndexError):
         pid = int(lock.read_text().split()[0])
         deadline = time.monotonic() + _STOP_SECONDS
-        while _serves(pid, folder):
-            os.kill(pid, signal.SIGINT if time.monotonic() < deadline else signal.SIGQUIT)
-            time.sleep(0.2)
+        while is_ours(pid, folder):
+            with suppress(ProcessLookupError):
+                os.kill(pid, signals[0] if time.monotonic() < deadline else signals[1])
+            time.sleep(0.05)
         lock.unlink(missing_ok=True)
+
+
+def _is_in(pid: int, folder: Path) -> bool:
+    """Says whether a process is a Valkey that works in a folder. It renames itself, so that its arguments cannot be asked."""
+    if Path("/proc/self").exists():
+        try:
+            return Path(f"/proc/{pid}/cwd").resolve(strict=True) == folder and "valkey" in Path(f"/proc/{pid}/comm").read_text()
+        except OSError:
+            return False
+    listing = subprocess.run(["ps", "-o", "command=", "-p", str(pid)], capture_output=True, text=True, check=False)
+    return "valkey" in listing.stdout and str(folder) in listing.stdout
 
 
 def _serves(pid: int, folder: Path) -> bool:

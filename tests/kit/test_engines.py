@@ -7,12 +7,14 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import asyncpg
 import pytest
+from redis import Redis
 
 from kit.engines import EngineFailed, Engines, open_postgres, open_valkey, run_engines
 from tests.fixtures.stack import open_folder, processes_of
@@ -63,6 +65,20 @@ def test_a_killed_owner_leaves_no_engine_and_loses_no_commit(folder: Path) -> No
     with run_engines(folder) as engines:
         assert execute(engines.database_url, "SELECT n FROM kept") == 7
     assert processes_of(folder) == []
+
+
+def test_a_valkey_that_outlives_its_owner_does_not_take_the_socket_of_the_next(folder: Path) -> None:
+    with open_valkey(folder) as first:
+        first.process.send_signal(signal.SIGSTOP)  # too busy to notice that it should end
+        first.process.terminate()
+        waker = threading.Timer(0.5, first.process.send_signal, [signal.SIGCONT])
+        waker.start()
+        with open_valkey(folder) as second:
+            assert first.process.poll() is not None
+            first.process.wait()
+            with Redis.from_url(second.url) as client:
+                assert client.ping()
+        waker.join()
 
 
 def test_an_initialisation_that_was_cut_off_is_repeated(folder: Path) -> None:
