@@ -45,7 +45,9 @@ MAX_TOLD: Final = 100
 """Events of one turn; the rest follows at the next."""
 MAX_QUIET_SOURCES: Final = 50_000
 MAX_LEARNED: Final = 20
-"""Quiet sources whose usual gaps are looked up in one turn."""
+"""Sources whose usual gaps are looked up together."""
+LEARNED_FOR: Final = timedelta(hours=6)
+LEARNED_LATELY: Final = timedelta(minutes=10)
 MAX_COMPARED: Final = 100
 """Sources whose hour is compared with the hours before in one turn; all others follow in turn."""
 COMPARED_TOGETHER: Final = 10
@@ -58,6 +60,7 @@ _RETURNED: Final = """
 SELECT o.source, o.since, s.last_seen_at FROM ingest.quality_occurrences o JOIN ingest.sources s ON s.name = o.source
 WHERE o.kind = $1 AND o.ended_at IS NULL AND s.last_seen_at > o.since ORDER BY o.source LIMIT $2
 """
+_LASTING: Final = "SELECT source FROM ingest.quality_occurrences WHERE kind = $1 AND ended_at IS NULL"
 _BUSY: Final = """
 SELECT source FROM ingest.quality WHERE hour = $1 AND source > $2 AND source <> $3 AND (sampled >= $4 OR events >= $5) ORDER BY source LIMIT $6
 """
@@ -82,8 +85,8 @@ class QualityWatch:
         self._settle = settle
         self._steady_since: datetime | None = None
         self._last_turn: datetime | None = None
-        self._deadlines: dict[str, tuple[datetime, datetime | None]] = {}
-        """When a source fell quiet, and when it becomes silent; None: never."""
+        self._waits: dict[str, tuple[timedelta | None, datetime]] = {}
+        """How long a source may be quiet (None: for ever), and when that was learned."""
         self._compared_to = ""
         self._told = Counter("elis_quality_told", "Events of data quality that were told.", ["kind"], registry=registry)
         self._open = Gauge("elis_quality_open", "Silences and drifts that last, as the replica that watches sees them.", ["kind"], registry=registry)
@@ -158,26 +161,38 @@ class QualityWatch:
         return True
 
     async def _find_silent(self, connection: SqlConnection, now: datetime) -> list[News]:
-        oldest = now - timedelta(days=KEPT_DAYS)
-        rows = await connection.fetch(_QUIET, OWN_SOURCE, oldest, now - timedelta(minutes=LEAST_WAIT), MAX_QUIET_SOURCES)
+        rows = await connection.fetch(_QUIET, OWN_SOURCE, now - timedelta(days=KEPT_DAYS), now - timedelta(minutes=LEAST_WAIT), MAX_QUIET_SOURCES)
         quiet = {row["name"]: row["last_seen_at"] for row in rows}
-        self._deadlines = {name: known for name, known in self._deadlines.items() if quiet.get(name) == known[0]}
-        unknown = [name for name in quiet if name not in self._deadlines][:MAX_LEARNED]
-        if unknown:
-            heard: defaultdict[str, list[tuple[int, int]]] = defaultdict(list)
-            for row in await connection.fetch(_HEARD, unknown, oldest):
-                heard[row["source"]].append((int(row["hour"].timestamp()) // 3600, row["minutes"]))
-            for name in unknown:
-                wait = allowed_wait(heard[name])
-                self._deadlines[name] = (quiet[name], None if wait is None else quiet[name] + timedelta(minutes=wait))
+        self._waits = {name: known for name, known in self._waits.items() if now - known[1] < LEARNED_FOR}
+        await self._learn(connection, [name for name in quiet if name not in self._waits], now)
+        told = {row["source"] for row in await connection.fetch(_LASTING, SILENT)}
+        due = [name for name, last in quiet.items() if name not in told and self._is_silent(name, last, now)]
+        # Before it is told, what has happened since it was learned counts too.
+        await self._learn(connection, [name for name in due if now - self._waits[name][1] > LEARNED_LATELY], now)
         found = []
-        for name, (last, deadline) in self._deadlines.items():
-            if deadline is not None and deadline <= now:
-                usual, gap = _span_text(deadline - last), _span_text(now - last)
-                found.append(
-                    News(name, Finding(SILENT, "", f"an event within {usual}", f"none for {gap}", f"silent for {gap}, at most {usual} was expected"), last)
-                )
+        for name in due:
+            wait, last = self._waits[name][0], quiet[name]
+            if wait is not None and self._is_silent(name, last, now):
+                usual, gap = _span_text(wait), _span_text(now - last)
+                text = f"silent for {gap}, at most {usual} was expected"
+                found.append(News(name, Finding(SILENT, "", f"an event within {usual}", f"none for {gap}", text), last))
         return found
+
+    def _is_silent(self, name: str, last: datetime, now: datetime) -> bool:
+        wait, _ = self._waits.get(name, (None, now))
+        return wait is not None and last + wait <= now
+
+    async def _learn(self, connection: SqlConnection, names: Sequence[str], now: datetime) -> None:
+        """Learns how long sources may be quiet, of at most MAX_LEARNED of them."""
+        chosen = names[:MAX_LEARNED]
+        if not chosen:
+            return
+        heard: defaultdict[str, list[tuple[int, int]]] = defaultdict(list)
+        for row in await connection.fetch(_HEARD, chosen, now - timedelta(days=KEPT_DAYS)):
+            heard[row["source"]].append((int(row["hour"].timestamp()) // 3600, row["minutes"]))
+        for name in chosen:
+            minutes = allowed_wait(heard[name])
+            self._waits[name] = (None if minutes is None else timedelta(minutes=minutes), now)
 
     async def _find_drifted(self, connection: SqlConnection, now: datetime) -> tuple[list[News], dict[str, set[str]]]:
         """Returns the drifts of the next sources, and which kinds could be judged of each."""
