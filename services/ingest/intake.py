@@ -25,6 +25,10 @@ from services.ingest.worker import Worker
 INLINE_BYTES = 32 * 1024
 """A body up to this size is decoded on the event loop: handing it to the worker would cost more."""
 RETRY_AFTER_SECONDS = 1.0
+DECODED_RATIO = 3
+"""Bytes in work by byte of a body: the body, and the records that were made of it, until they are stored."""
+MAX_PENDING_RECORDS = 65_536
+"""Records that may wait for their commit at once; each takes one to two kilobytes, however short it is."""
 USUAL_BODY_BYTES = 1024 * 1024
 
 ResultT = TypeVar("ResultT")
@@ -39,6 +43,10 @@ class Room:
         self._intake = intake
         self.size = 0
         """Bytes."""
+
+    def decode(self, size: int) -> None:
+        """Reserves what a body of `size` bytes takes once it is decoded; raises Unavailable as `resize` does."""
+        self.resize(self._intake.weigh(size))
 
     def resize(self, size: int) -> None:
         """Reserves `size` bytes instead of what is reserved; raises Unavailable, and keeps that, when others in work leave no room."""
@@ -58,11 +66,12 @@ class Intake:
         self._committer = committer
         self._worker = worker
         self._pending_bytes = 0
+        self._pending_records = 0
 
     @property
     def full(self) -> bool:
         """Whether a body of an agent's usual size would be refused now."""
-        return self._pending_bytes + USUAL_BODY_BYTES > self._settings.max_pending_bytes and self._pending_bytes > 0
+        return self._pending_bytes + self.weigh(USUAL_BODY_BYTES) > self._settings.max_pending_bytes and self._pending_bytes > 0
 
     @contextmanager
     def admit(self, arrival: Arrival, size: int, *, expected: int = 0, limited: bool = True) -> Iterator[Room]:
@@ -75,9 +84,9 @@ class Intake:
         try:
             if limited:
                 self.limits.check(arrival.agent)
-            self._check_room(expected, own=0)
+            self._check_room(self.weigh(expected), own=0)
             room = Room(self)
-            room.resize(size)
+            room.decode(size)
             try:
                 yield room
             finally:
@@ -87,6 +96,10 @@ class Intake:
                 error.message = self._masker.mask_text(error.message)  # it may quote what was sent
             self.endpoints.refused(arrival, error.message, limited=isinstance(error, RateLimited))
             raise
+
+    def weigh(self, size: int) -> int:
+        """Returns the bytes that a body of `size` bytes takes in work; at most half of all, so that the largest is let in beside others."""
+        return min(size * DECODED_RATIO, max(size, self._settings.max_pending_bytes // 2))
 
     def reserve(self, size: int, *, own: int) -> None:
         """Reserves `size` more bytes, or gives back as many when it is negative, for a request that has `own` bytes."""
@@ -139,8 +152,11 @@ class Intake:
         """
         if not batch.body and not rejections:
             return Outcome(0, 0, 0)
+        records = len(batch) + len(rejections)
+        if self._pending_records and self._pending_records + records > MAX_PENDING_RECORDS:
+            raise Unavailable("too many records wait for a commit; try again", retry_after=RETRY_AFTER_SECONDS)
         if replayed is None:
-            self.limits.charge_events(arrival.agent, len(batch) + len(rejections))
+            self.limits.charge_events(arrival.agent, records)
         timed = bool(idempotency_key) or record_keys is not None or all(batch.timestamp)
         # Names are masked before anything knows them. Whatever depends on a name knows its masked form only.
         self._masker.mask_names(batch.source)
@@ -164,6 +180,10 @@ class Intake:
             idempotency_key,
             replayed,
         )
-        outcome = await self._committer.commit(submission)
+        self._pending_records += records
+        try:
+            outcome = await self._committer.commit(submission)
+        finally:
+            self._pending_records -= records
         self.endpoints.taken(arrival, events=outcome.accepted, duplicates=outcome.duplicates, rejected=outcome.rejected)
         return outcome

@@ -36,7 +36,7 @@ class IngestSettings(Settings):
     max_record_bytes: Annotated[int, Field(ge=1024)] = MEBIBYTE
     """Largest text of one record; a larger one is rejected."""
     max_pending_bytes: Annotated[int, Field(ge=MEBIBYTE)] = 96 * MEBIBYTE
-    """Bodies that may be in work at once; beyond it whole requests are refused with a retryable reply."""
+    """Bytes in work at once, where a body counts three times: itself and what is made of it. Beyond it requests are refused, to be tried again."""
     elastic_version: Annotated[str, Field(pattern=r"^\d{1,3}\.\d{1,3}\.\d{1,3}$")] = "9.99.0"
     """Version of Elasticsearch that agents are told. Beats refuse a server older than themselves, so the default is ahead of theirs."""
     max_attributes: Annotated[int, Field(ge=8, le=10_000)] = 256

@@ -67,7 +67,10 @@ async def read_body(request: Request, limit: int, room: Room, *, left: Collectio
     except TimeoutError:
         raise Unavailable(f"less than {BODY_PROGRESS_BYTES} bytes of the body came in {BODY_SECONDS:.0f} s; try again", retry_after=1.0) from None
     body = b"".join(parts)
-    return await _inflate(body, limit, room) if body and encoding in ("gzip", "x-gzip") else body
+    if body and encoding in ("gzip", "x-gzip"):
+        body = await _inflate(body, limit, room)
+    room.decode(len(body))
+    return body
 
 
 async def _inflate(body: bytes, limit: int, room: Room) -> bytes:
@@ -80,9 +83,7 @@ async def _inflate(body: bytes, limit: int, room: Room) -> bytes:
         if inflation.run(bound) if bound <= _INLINE_BYTES else await asyncio.to_thread(inflation.run, bound):
             break
         bound = min(bound * 4, limit + 1)
-    content = inflation.content()
-    room.resize(len(content))
-    return content
+    return inflation.content()
 
 
 class Inflation:

@@ -78,7 +78,7 @@ class LokiReceiver:
         return Response(status_code=204)
 
     async def _decompress(self, block: bytes, room: Room) -> bytes:
-        room.resize(len(block) + min(declared_length(block), self._limit))
+        room.decode(min(declared_length(block), self._limit))
         return await self._intake.decode(len(block), lambda: decompress_snappy(block, self._limit))
 
 

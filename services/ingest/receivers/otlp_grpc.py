@@ -82,7 +82,7 @@ class OtlpGrpcReceiver:
             arrival = replace(arrival, agent=agent)
             with self._intake.admit(arrival, 0, expected=1) as room:
                 message = await self._reads.read(context)
-                room.resize(len(message))
+                room.decode(len(message))
                 self._intake.read(arrival, len(message))
                 return await export(message, arrival)
         except Exception as error:

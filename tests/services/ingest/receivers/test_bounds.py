@@ -17,6 +17,7 @@ import pytest
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 
 from kit import web
+from services.ingest import intake
 from services.ingest.receivers import bodies, otlp_reads
 from services.ingest.settings import MEBIBYTE, IngestSettings
 from tests.services.ingest.conftest import RunningIngest
@@ -179,6 +180,19 @@ async def test_a_sender_that_closed_its_side_gets_its_reply(running_ingest: Runn
                 assert (await read_reply(reader))[0] == success
                 assert await reader.read() == b""
     assert {event["body"] for event in await stored_events(pool)} == EVENTS
+
+
+async def test_records_that_wait_for_their_commit_are_bounded(running_ingest: RunningIngest, pool: asyncpg.Pool[Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(intake, "MAX_PENDING_RECORDS", 10)
+    token, events = running_ingest.token, GOOD * 8
+    async with serve_web(running_ingest) as address:
+        requests = [f'{{"event":"first {number}"}}'.encode() + events for number in range(20)]
+        replies = await asyncio.gather(*(send(address, "/services/collector", token, body) for body in requests))
+        assert {status for status, _ in replies} <= {200, 503}
+        stored = {f"first {number}" for number, (status, _) in enumerate(replies) if status == 200}
+        assert len(stored) > 0
+        assert (await send(address, "/services/collector", token, b'{"event":"one"}' * 100))[0] == 200  # alone, whatever its size
+    assert {event["body"] for event in await stored_events(pool) if event["body"].startswith("first")} == stored
 
 
 def message(size: int) -> bytes:
