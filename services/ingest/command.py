@@ -36,13 +36,13 @@ EXIT_INTERRUPTED = 130
 def ingest(
     files: Annotated[list[Path], typer.Argument(help="Log files, also gzip; - is standard input.", show_default=False)],
     source: Annotated[str, typer.Option(help="Name under which the events are found.")],
-    format_name: Annotated[str, typer.Option("--format", help="Log format [default: detected per file].")] = "",
-    system: Annotated[str, typer.Option(help="splunk, sap, application or infrastructure [default: what the format implies].")] = "",
+    format_name: Annotated[str, typer.Option("--format", help="Log format.", show_default="detected per file")] = "",
+    system: Annotated[str, typer.Option(help="splunk, sap, application or infrastructure.", show_default="what the format implies")] = "",
     host: Annotated[str, typer.Option(help="Host, where the records name none.")] = "",
     service: Annotated[str, typer.Option(help="Service, where the records name none.")] = "",
-    environment: Annotated[str, typer.Option(help="Environment [default: production].")] = "",
+    environment: Annotated[str, typer.Option(help="Environment.", show_default="production")] = "",
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with what is appended, also when the files rotate, until Ctrl-C.")] = False,
-    positions: Annotated[Path | None, typer.Option(help="File of positions for --follow [default: positions.json beside the credentials].")] = None,
+    positions: Annotated[Path | None, typer.Option(help="File of positions for --follow.", show_default="positions.json beside the credentials")] = None,
     credentials: Annotated[Path, typer.Option(help="The credentials file of `elis up`.")] = Path("elis-data/credentials.json"),
     as_json: Annotated[bool, typer.Option("--json", help="Print the counts as JSON.")] = False,
 ) -> None:

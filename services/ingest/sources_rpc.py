@@ -94,7 +94,7 @@ class SourceServicer(sources_pb2_grpc.SourceServiceServicer):
                 raise unavailable(error) from error
             raise
         if row is None:
-            raise NotFound(f"there is no source {request.name!r}; ask to create it when it has not sent anything yet")
+            raise NotFound(f"there is no source {request.name!r}; give create: true to make it before its first event")
         self._sources.configure(row)
         log.info("source configured", source=request.name, by=principal().subject, **given)
         return pb.UpdateSourceResponse(source=to_proto(ingest_pb2.Source, None, **_shown(row)))

@@ -43,7 +43,7 @@ _NUMBER = re.compile(r"canary (\w+) number (\d+)")
 
 def canary(
     protocol: Annotated[list[str] | None, typer.Option(metavar="NAME", help=f"May be repeated: {', '.join(PROTOCOLS)}; all is every one.")] = None,
-    duration: Annotated[str, typer.Option("--for", metavar="TIME", help="How long, such as 60s, 10m, 1h [default: until Ctrl-C].")] = "",
+    duration: Annotated[str, typer.Option("--for", metavar="TIME", help="How long, such as 60s, 10m, 1h.", show_default="until Ctrl-C")] = "",
     rate: Annotated[float, typer.Option(min=0.1, max=100.0, help="Events per second and protocol.")] = 5.0,
     credentials: Annotated[Path, typer.Option(help="The credentials file of `elis up`.")] = Path("elis-data/credentials.json"),
     metrics_port: Annotated[int, typer.Option(min=0, max=65_535, help="Serve Prometheus metrics at this port; 0: do not.")] = 0,

@@ -134,7 +134,7 @@ async def test_another_replica_takes_over_what_was_set(sources: tuple[SourceBook
 
 async def test_a_source_can_be_described_before_it_sends(sources: tuple[SourceBook, rpc.SourceServiceAsyncStub]) -> None:
     book, service = sources
-    with pytest.raises(NotFound, match="there is no source 'new'"):
+    with pytest.raises(NotFound, match="there is no source 'new'; give create: true"):
         await service.UpdateSource(pb.UpdateSourceRequest(name="new", time_zone="Europe/Berlin"))
     source = (await service.UpdateSource(pb.UpdateSourceRequest(name="new", time_zone="Europe/Berlin", create=True))).source
     assert (source.system, source.environment, source.time_zone) == ("application", "production", "Europe/Berlin")

@@ -23,6 +23,8 @@ async def read_events(pool: asyncpg.Pool[Any]) -> list[dict[str, Any]]:
 async def wait_for_events(pool: asyncpg.Pool[Any], count: int) -> list[dict[str, Any]]:
     """Returns the stored events once there are `count`, for senders that get no reply; fails when they do not come."""
     async with asyncio.timeout(SECONDS):
-        while len(events := await read_events(pool)) < count:
+        events = await read_events(pool)
+        while len(events) < count:
             await asyncio.sleep(0.02)
+            events = await read_events(pool)
     return events
