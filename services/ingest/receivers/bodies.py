@@ -107,7 +107,9 @@ class Inflation:
                 part = self._member.decompress(piece, bound - self._size)
             except zlib.error as error:
                 raise BrokenBody(f"the body is not valid gzip: {error}") from None
-            self._position += len(piece) - len(self._member.unused_data) - len(self._member.unconsumed_tail)
+            # At its end a member tells what it left as both.
+            left = self._member.unused_data if self._member.eof else self._member.unconsumed_tail
+            self._position += len(piece) - len(left)
             self._add(part)
             if self._member.eof and self._position < len(self._body):
                 self._next_member()

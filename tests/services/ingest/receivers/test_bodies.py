@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.ingest.receivers.bodies import BodyTooLarge, BrokenBody, decompress_gzip
+from services.ingest.receivers.bodies import MAX_MEMBERS, BodyTooLarge, BrokenBody, Inflation, decompress_gzip
 
 
 def test_members_are_concatenated() -> None:
@@ -38,3 +38,19 @@ def test_a_truncated_body_is_broken(content: bytes, cut: int) -> None:
 def test_other_bytes_are_broken(body: bytes) -> None:
     with pytest.raises(BrokenBody):
         decompress_gzip(b"\x00" + body, 10_000)
+
+
+@given(st.lists(st.binary(max_size=500), min_size=1, max_size=5), st.integers(min_value=1, max_value=700))
+def test_steps_of_any_size_give_the_same(members: list[bytes], step: int) -> None:
+    inflation = Inflation(b"".join(map(gzip.compress, members)), 10_000)
+    bound = step
+    while not inflation.run(bound):
+        assert len(inflation.content()) == bound
+        bound += step
+    assert inflation.content() == b"".join(members)
+
+
+def test_members_are_bounded_in_number() -> None:
+    assert decompress_gzip(gzip.compress(b"") * MAX_MEMBERS, 10) == b""
+    with pytest.raises(BrokenBody, match="more than 10000 gzip members"):
+        decompress_gzip(gzip.compress(b"") * (MAX_MEMBERS + 1), 10)
