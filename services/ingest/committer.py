@@ -148,11 +148,16 @@ class Committer:
             # Retention dropped the partition of an old day between the look for it and the insert.
             self.partitions.forget(draft.partition for draft in drafts)
             blocks = await self._store(group, drafts, blocks, inline=inline)
-        self.partitions.remember_sources(blocks)
-        self._vault.remember_joins(group.prepared.masked)
-        self._announcer.announce([block.id for block in blocks])
-        self._count(group)
-        return group.outcomes()
+        outcomes = group.outcomes()
+        try:
+            self._announcer.announce([block.id for block in blocks])
+            self.partitions.remember_sources(blocks)
+            self._vault.remember_joins(group.prepared.masked)
+            self._count(group)
+        except Exception as error:
+            # It is committed, and the senders are told so, whatever fails here.
+            log.error("committed but not counted", requests=len(outcomes), exc_info=error)
+        return outcomes
 
     async def _store(self, group: Group, drafts: Sequence[Draft], blocks: list[NewBlock], *, inline: bool) -> list[NewBlock]:
         """Commits digests, blocks and rejected records in one transaction; returns the blocks that are new."""

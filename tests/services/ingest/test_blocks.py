@@ -14,6 +14,7 @@ from kit.errors import InvalidArgument, Unavailable
 from services.ingest.batch import Batch
 from services.ingest.blocks import decompress_lines, get_blocks, get_events, list_blocks, parse_cursor, read_horizon
 from services.ingest.intake import Intake
+from services.ingest.quality.book import QualityBook
 from services.ingest.rejections import Sealer
 from services.ingest.settings import IngestSettings
 from tests.services.ingest.conftest import ARRIVAL
@@ -261,6 +262,15 @@ async def test_without_room_a_request_is_refused_before_it_is_read(intake: Intak
         pass
     with intake.admit(ARRIVAL, 1):
         pass
+
+
+async def test_what_fails_after_the_commit_does_not_undo_it(intake: Intake, pool: asyncpg.Pool[Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("the counts are broken")
+
+    monkeypatch.setattr(QualityBook, "add", fail)
+    assert await take(intake, batch_of("a")) == (1, 0, 0)
+    assert [event["body"] for event in await events_of(pool)] == ["a"]
 
 
 async def test_a_failed_commit_is_a_retryable_refusal_and_leaves_nothing(intake: Intake, pool: asyncpg.Pool[Any]) -> None:
