@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 MAX_SAMPLES = 100
 MAX_SAMPLE = 64 * 1024
 MAX_EVENTS = 1_000
-SEARCHED_BLOCKS = 200
+SEARCHED_BLOCKS = 5_000
 """Newest blocks in which stored events of a source are looked for."""
 MAX_NAME = 32
 MAX_TOKEN = 64
@@ -178,12 +178,15 @@ class MaskingServicer(masking_pb2_grpc.MaskingServiceServicer):
     async def _newest_events(self, source: str, count: int) -> list[bytes]:
         found: list[bytes] = []
         ids = await newest_block_ids(self._pool, SEARCHED_BLOCKS)
-        for start in range(0, len(ids), 8):
-            for block in await get_blocks(self._pool, ids[start : start + 8], with_lines=True, with_summary=False):
-                found += await asyncio.to_thread(_lines_of, block.lines, source)
-            if len(found) >= count:
-                break
-        return found[:count]
+        for start in range(0, len(ids), 64):
+            summaries = await get_blocks(self._pool, ids[start : start + 64], with_lines=False, with_summary=True)
+            holding = [block.id for block in summaries if source in block.summary.sources]
+            for number in holding:
+                for block in await get_blocks(self._pool, [number], with_lines=True, with_summary=False):
+                    found += await asyncio.to_thread(_lines_of, block.lines, source)
+                if len(found) >= count:
+                    return found[:count]
+        return found
 
 
 def _lines_of(lines: bytes, source: str) -> list[bytes]:
