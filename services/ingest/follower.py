@@ -181,6 +181,7 @@ class Follower:
         self._file, self._grown_at = file, monotonic()
         self._position = Position(str(self.path), status.st_dev, status.st_ino, format=format_name, encoding=encoding)
         self._note_head()
+        self._keep()  # from here on the file is known, whatever its name will be
 
     def _open_known(self, place: Path, known: Position) -> bool:
         try:

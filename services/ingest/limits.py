@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable
+from math import ceil
 from time import monotonic
 
 from kit.errors import RateLimited
@@ -58,8 +59,8 @@ class Bucket:
         self._fill()
         if self._level < 0.0:
             self._offered += self._usual
-            seconds = -self._level / (self.limit * self.share)
-            raise RateLimited(f"the limit of {self.limit} {self.kind} per second is used up; try again in {seconds:.1f} s", retry_after=round(seconds, 3))
+            seconds = ceil(-1_000 * self._level / (self.limit * self.share)) / 1_000  # never less than is owed
+            raise RateLimited(f"the limit of {self.limit} {self.kind} per second is used up; try again in {seconds:g} s", retry_after=seconds)
 
     def charge(self, amount: int) -> None:
         """Takes an amount out, whether it is there or not."""

@@ -154,6 +154,17 @@ def test_a_file_of_positions_that_is_none_is_refused(tmp_path: Path) -> None:
         PositionFile(tmp_path / "positions.json")
 
 
+def test_a_file_that_was_only_looked_at_is_known_after_a_crash(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(follower_module, "QUIET_SECONDS", 3600.0)
+    path = tmp_path / "app.log"
+    path.write_text("held back, since a stack trace may follow\n")
+    follower = open_follower(path)
+    assert drain(follower) == []
+    follower.close()
+    path.rename(tmp_path / "app.log.1")
+    assert drain(open_follower(path)) == ["held back, since a stack trace may follow"]
+
+
 STEPS = st.lists(
     st.one_of(
         st.tuples(st.just("write"), st.integers(1, 5)),
