@@ -83,7 +83,8 @@ class Follower:
             if rest > self._position.offset or self._unsent():
                 return self._expect(rest, flush=True)
             self._move_on()
-        elif quiet > QUIET_SECONDS and self._unsent():
+            return self.read() if self._open() else None  # the next one is known from now on
+        if quiet > QUIET_SECONDS and self._unsent():
             return self._expect(self._position.offset, flush=True)
         return None
 
@@ -209,23 +210,28 @@ class Follower:
             try:
                 named = self.path.stat()
             except FileNotFoundError:
-                return  # renamed; the new one is not there yet
+                # Renamed, and the new one is not there yet: its writer may still write to this one, unless it rotated again.
+                self._rotated = bool(self._filled_since(status))
+                return
             self._rotated = (named.st_dev, named.st_ino) != (status.st_dev, status.st_ino)
 
     def _move_on(self) -> None:
         """Leaves a file that was renamed and read to its end, for those that were filled since, and then for the one with its name."""
-        left = os.fstat(self._file)
-        since = []
-        for place in self.path.parent.glob(f"{self.path.name}[.-]*"):
-            status = place.stat()
-            if status.st_mtime_ns > left.st_mtime_ns and status.st_ino != left.st_ino and place.suffix not in _COMPRESSED:
-                since.append((status.st_mtime_ns, place))
         if not self._missed:
-            self._missed = [place for _, place in sorted(since)]
+            self._missed = self._filled_since(os.fstat(self._file))
         self.close()
         self._rotated = False
         self._position = Position(str(self.path))
         self._keep()
+
+    def _filled_since(self, left: os.stat_result) -> list[Path]:
+        """Returns the renamed files that were written after another, the oldest first."""
+        found = []
+        for place in self.path.parent.glob(f"{self.path.name}[.-]*"):
+            status = place.stat()
+            if status.st_mtime_ns > left.st_mtime_ns and status.st_ino != left.st_ino and place.suffix not in _COMPRESSED:
+                found.append((status.st_mtime_ns, place))
+        return [place for _, place in sorted(found)]
 
     def _note_head(self) -> None:
         self._position.head_bytes = min(HEAD_BYTES, os.fstat(self._file).st_size)
