@@ -48,6 +48,9 @@ _UNPRIVILEGED_USER = "pgserver"
 """PostgreSQL refuses to run as root; the name is that of the wheel it comes in."""
 _VALKEY_SETTINGS = ("--port", "0", "--save", "", "--appendonly", "no", "--maxmemory", "256mb", "--maxmemory-policy", "noeviction")
 _MAX_SOCKET_PATH = 100
+_LEFTOVER_SECONDS = 15.0
+"""How long backends of a killed PostgreSQL are waited for."""
+_STILL_USED = b"pre-existing shared memory block"
 _RECOVERY_SECONDS = 120.0
 """Longest start of PostgreSQL: after a crash it first replays what was committed since the last checkpoint."""
 _VALKEY_START_SECONDS = 20.0
@@ -131,7 +134,19 @@ def open_postgres(folder: Path) -> Iterator[Engine]:
         raise EngineFailed(f"PostgreSQL cannot be set up in {folder} ({_reason(error)})") from error
     with _socket_folder(folder, _POSTGRES_SOCKET, user) as sockets:
         command = [str(programs / "postgres"), "-D", str(folder), "-h", "", "-k", str(sockets)]
+        engine = _start_postgres(command, folder, f"postgresql://postgres:@/postgres?host={sockets}", log_path, user)
+        try:
+            yield engine
+        finally:
+            _end(engine.process, signal.SIGINT, signal.SIGQUIT)
+
+
+def _start_postgres(command: list[str], folder: Path, url: str, log_path: Path, user: pwd.struct_passwd | None) -> Engine:
+    """Starts a server and waits until it is ready. Backends of a killed one may hold its memory for a moment longer."""
+    deadline = time.monotonic() + _LEFTOVER_SECONDS
+    while True:
         with log_path.open("ab") as log_file:
+            written = log_file.tell()
             # SIGINT is its fast shutdown: open transactions are rolled back, nobody is waited for.
             process = subprocess.Popen(
                 command,
@@ -142,12 +157,16 @@ def open_postgres(folder: Path) -> Iterator[Engine]:
                 preexec_fn=partial(die_with_parent, signal.SIGINT),
                 **_run_as(user),
             )
-        engine = Engine("PostgreSQL", f"postgresql://postgres:@/postgres?host={sockets}", process, log_path)
+        engine = Engine("PostgreSQL", url, process, log_path)
         try:
             _await_postgres(engine, folder)
-            yield engine
-        finally:
+        except BaseException:
             _end(process, signal.SIGINT, signal.SIGQUIT)
+            if time.monotonic() > deadline or _STILL_USED not in log_path.read_bytes()[written:]:
+                raise
+            time.sleep(0.1)
+        else:
+            return engine
 
 
 @contextmanager

@@ -114,3 +114,18 @@ def test_an_engine_that_ends_is_named(folder: Path) -> None:
         engine.process.wait(10)
         with pytest.raises(EngineFailed, match=r"Valkey was killed by SIGKILL; its log is .*valkey\.log"):
             engines.check()
+
+
+async def test_postgres_starts_again_when_a_backend_of_the_killed_one_lingers(tmp_path: Path) -> None:
+    with open_postgres(tmp_path / "postgres") as first:
+        connection = await asyncpg.connect(first.url)
+        backend = await connection.fetchval("SELECT pg_backend_pid()")
+        os.kill(backend, signal.SIGSTOP)  # it cannot notice that its server is gone
+        first.process.kill()
+        first.process.wait()
+        waker = threading.Timer(1.0, os.kill, (backend, signal.SIGCONT))
+        waker.start()
+        with open_postgres(tmp_path / "postgres") as second:
+            assert second.process.poll() is None
+        waker.join()
+    connection.terminate()
