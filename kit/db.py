@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
-from typing import TYPE_CHECKING, Any
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
+from functools import wraps
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import asyncpg
 from sqlalchemy import MetaData, text
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
     SqlConnection = asyncpg.Connection[Any] | PoolConnectionProxy[Any]
     """A raw connection, borrowed from a pool or not."""
+
+MethodT = TypeVar("MethodT", bound=Callable[..., Awaitable[Any]])
 
 NAMING = {
     "ix": "ix_%(table_name)s_%(column_0_N_name)s",
@@ -139,3 +142,25 @@ def is_unavailable(error: BaseException) -> bool:
 def unavailable(error: BaseException) -> Unavailable:
     """Returns the error that a caller sees while PostgreSQL is away or refuses."""
     return Unavailable("the database does not answer; try again", retry_after=1.0, cause=type(error).__name__)
+
+
+@contextmanager
+def outages_as_unavailable() -> Iterator[None]:
+    """Raises Unavailable, which a caller tries again, when PostgreSQL is away or refuses inside; other errors pass."""
+    try:
+        yield
+    except Exception as error:
+        if is_unavailable(error):
+            raise unavailable(error) from error
+        raise
+
+
+def uses_database(method: MethodT) -> MethodT:
+    """Makes an RPC method tell its caller of an outage of PostgreSQL as `outages_as_unavailable` does."""
+
+    @wraps(method)
+    async def serve(*arguments: Any) -> Any:
+        with outages_as_unavailable():
+            return await method(*arguments)
+
+    return serve  # type: ignore[return-value]

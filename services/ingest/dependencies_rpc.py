@@ -11,7 +11,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from elis.ingest.v1 import dependencies_pb2 as pb
 from elis.ingest.v1 import dependencies_pb2_grpc as rpc
 from kit.auth import requires
-from kit.db import is_unavailable, unavailable
+from kit.db import outages_as_unavailable
 from kit.errors import InvalidArgument
 from kit.paging import clamp_page_size
 from services.ingest.edges import list_edges
@@ -37,12 +37,8 @@ class DependencyServicer(rpc.DependencyServiceServicer):
         if not start < end <= start + LONGEST:
             raise InvalidArgument(f"the time must end after it begins, within {LONGEST.days} days: it goes from {start.isoformat()} to {end.isoformat()}")
         limit = clamp_page_size(request.limit, default=DEFAULT_EDGES, largest=MAX_EDGES)
-        try:
+        with outages_as_unavailable():
             edges = await list_edges(self._pool, start, end, limit)
-        except Exception as error:
-            if is_unavailable(error):
-                raise unavailable(error) from error
-            raise
         return pb.ListServiceDependenciesResponse(
             dependencies=[
                 pb.ServiceDependency(

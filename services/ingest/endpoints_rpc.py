@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from elis.ingest.v1 import endpoints_pb2 as pb
 from elis.ingest.v1 import endpoints_pb2_grpc as rpc
 from kit.auth import requires
-from kit.db import is_unavailable, unavailable
+from kit.db import outages_as_unavailable
 from kit.mapping import to_proto
 from kit.paging import clamp_page_size, decode_token, encode_token
 from services.ingest.endpoint_store import EndpointStore, Overview
@@ -30,12 +30,8 @@ class EndpointServicer(rpc.EndpointServiceServicer):
         size = clamp_page_size(request.page_size)
         position = decode_token(request.page_token, str, str)
         after = ("", "") if position is None else (position[0].replace("\x00", ""), position[1].replace("\x00", ""))
-        try:
+        with outages_as_unavailable():
             found = await self._store.list(protocol=request.protocol.replace("\x00", ""), after=after, limit=size + 1)
-        except Exception as error:
-            if is_unavailable(error):
-                raise unavailable(error) from error
-            raise
         page = found[:size]
         return pb.ListEndpointsResponse(
             endpoints=[_shown(overview) for overview in page],

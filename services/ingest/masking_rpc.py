@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from functools import wraps
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import asyncpg
 import orjson
@@ -13,7 +11,7 @@ import orjson
 from elis.ingest.v1 import masking_pb2 as pb
 from elis.ingest.v1 import masking_pb2_grpc
 from kit.auth import principal, requires
-from kit.db import is_unavailable, unavailable
+from kit.db import uses_database
 from kit.errors import InvalidArgument
 from kit.mapping import to_proto
 from kit.paging import clamp_page_size, decode_token, encode_token
@@ -39,23 +37,6 @@ MAX_NAME = 32
 MAX_TOKEN = 64
 MAX_FIELD = 4_096
 
-MethodT = TypeVar("MethodT", bound=Callable[..., Awaitable[Any]])
-
-
-def _uses_database(method: MethodT) -> MethodT:
-    """Tells the caller `Unavailable` when PostgreSQL is away, instead of an internal error."""
-
-    @wraps(method)
-    async def serve(*arguments: Any) -> Any:
-        try:
-            return await method(*arguments)
-        except Exception as error:
-            if is_unavailable(error):
-                raise unavailable(error) from error
-            raise
-
-    return serve  # type: ignore[return-value]
-
 
 class MaskingServicer(masking_pb2_grpc.MaskingServiceServicer):
     """Shows and changes how values are masked; gives back what sealed rules kept."""
@@ -69,14 +50,14 @@ class MaskingServicer(masking_pb2_grpc.MaskingServiceServicer):
         """Patterns are tried one at a time: a trial may take a second of a core that events need too."""
 
     @requires("sources:read")
-    @_uses_database
+    @uses_database
     async def ListMaskingRules(self, _: pb.ListMaskingRulesRequest, __: RpcContext) -> pb.ListMaskingRulesResponse:
         """All rules, the built-in ones first."""
         await self._book.load()
         return pb.ListMaskingRulesResponse(rules=await self._describe())
 
     @requires("rules:write")
-    @_uses_database
+    @uses_database
     async def PutMaskingRule(self, request: pb.PutMaskingRuleRequest, _: RpcContext) -> pb.PutMaskingRuleResponse:
         """Stores a rule; every process masks with it within seconds, this one at once."""
         rule = _stored_of(request.rule)
@@ -85,28 +66,28 @@ class MaskingServicer(masking_pb2_grpc.MaskingServiceServicer):
         return pb.PutMaskingRuleResponse(rule=next(shown for shown in await self._describe() if shown.name == rule.name))
 
     @requires("rules:write")
-    @_uses_database
+    @uses_database
     async def DeleteMaskingRule(self, request: pb.DeleteMaskingRuleRequest, _: RpcContext) -> pb.DeleteMaskingRuleResponse:
         """Deletes a rule of the team; a built-in rule is again as it was delivered."""
         await self._book.delete_rule(request.name)
         return pb.DeleteMaskingRuleResponse()
 
     @requires("rules:write")
-    @_uses_database
+    @uses_database
     async def PutMaskingException(self, request: pb.PutMaskingExceptionRequest, _: RpcContext) -> pb.PutMaskingExceptionResponse:
         """Exempts a source from a rule."""
         await self._book.put_exception(request.source, request.rule, request.reason)
         return pb.PutMaskingExceptionResponse()
 
     @requires("rules:write")
-    @_uses_database
+    @uses_database
     async def DeleteMaskingException(self, request: pb.DeleteMaskingExceptionRequest, _: RpcContext) -> pb.DeleteMaskingExceptionResponse:
         """Lets a rule apply to a source again."""
         await self._book.delete_exception(request.source, request.rule)
         return pb.DeleteMaskingExceptionResponse()
 
     @requires("rules:write")
-    @_uses_database
+    @uses_database
     async def PreviewMasking(self, request: pb.PreviewMaskingRequest, _: RpcContext) -> pb.PreviewMaskingResponse:
         """Says what a rule, or all in use, would change; changes nothing."""
         if bool(request.samples) == bool(request.source):
@@ -125,13 +106,13 @@ class MaskingServicer(masking_pb2_grpc.MaskingServiceServicer):
         return _to_response(run)
 
     @requires("events:read")
-    @_uses_database
+    @uses_database
     async def ListMaskingEquivalents(self, request: pb.ListMaskingEquivalentsRequest, _: RpcContext) -> pb.ListMaskingEquivalentsResponse:
         """All tokens of the value that a token stands for."""
         return pb.ListMaskingEquivalentsResponse(tokens=await self._vault.equivalents(_checked("token", request.token, MAX_TOKEN)))
 
     @requires("events:reveal")
-    @_uses_database
+    @uses_database
     async def RevealMasked(self, request: pb.RevealMaskedRequest, _: RpcContext) -> pb.RevealMaskedResponse:
         """What a sealed rule replaced in an event; an audit entry tells who read it and why."""
         field, token = _checked("field", request.field, MAX_FIELD, least=0), _checked("token", request.token, MAX_TOKEN, least=0)
@@ -139,7 +120,7 @@ class MaskingServicer(masking_pb2_grpc.MaskingServiceServicer):
         return pb.RevealMaskedResponse(values=[to_proto(pb.RevealedValue, value) for value in values])
 
     @requires("audit:read")
-    @_uses_database
+    @uses_database
     async def ListMaskingAudit(self, request: pb.ListMaskingAuditRequest, _: RpcContext) -> pb.ListMaskingAuditResponse:
         """Who changed rules and exceptions, and who revealed what, newest first."""
         size = clamp_page_size(request.page_size)

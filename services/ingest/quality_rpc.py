@@ -12,7 +12,7 @@ import asyncpg
 from elis.ingest.v1 import quality_pb2 as pb
 from elis.ingest.v1 import quality_pb2_grpc as rpc
 from kit.auth import requires
-from kit.db import is_unavailable, unavailable
+from kit.db import outages_as_unavailable
 from kit.errors import InvalidArgument
 from kit.mapping import to_proto
 from kit.paging import clamp_page_size, decode_token, encode_token
@@ -45,15 +45,11 @@ class QualityServicer(rpc.QualityServiceServicer):
             raise InvalidArgument(f"a source has a name of 1 to {MAX_SOURCE} characters")
         start, end = _read_range(request.start, request.end)
         now = datetime.now(UTC)
-        try:
+        with outages_as_unavailable():
             hours = await self._store.hours(source, _hour_of(start), end)
             found = (await self._store.occurrences(start, end, now, source)).get(source, Occurrences())
             total = _sum(measured for _, measured in hours)
             fields = await self._store.fields(source, _hour_of(start), end, total.sampled, found.fields)
-        except Exception as error:
-            if is_unavailable(error):
-                raise unavailable(error) from error
-            raise
         shown = _show(source, total, _judge(total, found, start, min(end, now)))
         shown["hours"] = [_show_hour(hour, measured) for hour, measured in hours]
         shown["fields"] = [_show_field(each) for each in fields]
@@ -66,13 +62,9 @@ class QualityServicer(rpc.QualityServiceServicer):
         size = clamp_page_size(request.page_size)
         after = decode_token(request.page_token, float, str)
         now = datetime.now(UTC)
-        try:
+        with outages_as_unavailable():
             totals = await self._store.totals(_hour_of(start), end)
             found = await self._store.occurrences(start, end, now)
-        except Exception as error:
-            if is_unavailable(error):
-                raise unavailable(error) from error
-            raise
         # Thousands of sources take a while, and senders do not wait for it.
         ranked = await asyncio.to_thread(_rank, totals, found, start, min(end, now), after)
         page = ranked[:size]

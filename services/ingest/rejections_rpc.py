@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from elis.ingest.v1 import rejections_pb2 as pb
 from elis.ingest.v1 import rejections_pb2_grpc as rpc
 from kit.auth import requires
-from kit.db import is_unavailable, unavailable, unit_of_work
+from kit.db import outages_as_unavailable, unit_of_work
 from kit.errors import InvalidArgument, NotFound
 from kit.mapping import to_proto
 from kit.paging import clamp_page_size, decode_token, encode_token
@@ -112,7 +112,7 @@ class RejectionServicer(rpc.RejectionServiceServicer):
         """Opens a record; nothing is shown unless the audit entry is written."""
         rejected_id = _parse_id(request.id)
         reason = self._mask(check_reason(request.reason))
-        try:
+        with outages_as_unavailable():
             async with self._pool.acquire() as connection, connection.transaction():
                 row = await connection.fetchrow(
                     """
@@ -126,10 +126,6 @@ class RejectionServicer(rpc.RejectionServiceServicer):
                 opened = self._sealer.open(row["raw"], row["key_id"], rejected_id)
                 detail = {"reason": reason, "source": row["source"], "rejected_for": row["reason"], "key_id": row["key_id"], "bytes": len(opened.raw)}
                 await audit.append(connection, audit.VALUE_REVEALED, f"rejected {rejected_id}", detail)
-        except Exception as error:
-            if is_unavailable(error):
-                raise unavailable(error) from error
-            raise
         return pb.RevealRejectedResponse(raw=opened.raw, fields_json=orjson.dumps(opened.fields))
 
     @requires("rejected:replay")
@@ -141,12 +137,8 @@ class RejectionServicer(rpc.RejectionServiceServicer):
             raise InvalidArgument(f"there is no format {request.format[:64]!r}; choose one of {', '.join(FORMATS)}")
         if len(request.source) > 200 or "\0" in request.source:
             raise InvalidArgument("a source has a name of at most 200 characters", source=request.source[:200])
-        try:
+        with outages_as_unavailable():
             result = await self._replayer.replay([_parse_id(text) for text in request.ids], format_name=request.format, source=request.source)
-        except Exception as error:
-            if is_unavailable(error):
-                raise unavailable(error) from error
-            raise
         return pb.ReplayRejectedResponse(
             accepted=result.accepted,
             duplicates=result.duplicates,

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from functools import wraps
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import asyncpg
 import orjson
@@ -14,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from elis.ingest.v1 import ingest_pb2 as pb
 from elis.ingest.v1 import ingest_pb2_grpc as rpc
 from kit.auth import principal, requires
-from kit.db import is_unavailable, unavailable, unit_of_work
+from kit.db import unit_of_work, uses_database
 from kit.errors import InvalidArgument
 from kit.mapping import to_proto
 from kit.paging import clamp_page_size, decode_token, encode_token
@@ -39,23 +37,6 @@ RECENT_BLOCKS = 200
 DEFAULT_FEED_BYTES = 8 * 1024 * 1024
 DEFAULT_SYSTEM = "application"
 MAX_ADDRESS = 64
-
-MethodT = TypeVar("MethodT", bound=Callable[..., Awaitable[Any]])
-
-
-def _reads_database(method: MethodT) -> MethodT:
-    """Tells the caller `Unavailable` when PostgreSQL is away, instead of an internal error."""
-
-    @wraps(method)
-    async def serve(*arguments: Any) -> Any:
-        try:
-            return await method(*arguments)
-        except Exception as error:
-            if is_unavailable(error):
-                raise unavailable(error) from error
-            raise
-
-    return serve  # type: ignore[return-value]
 
 
 class IngestServicer(rpc.IngestServiceServicer):
@@ -87,7 +68,7 @@ class IngestServicer(rpc.IngestServiceServicer):
         return pb.IngestEventsResponse(accepted=outcome.accepted, duplicates=outcome.duplicates, rejected=outcome.rejected)
 
     @requires("blocks:read")
-    @_reads_database
+    @uses_database
     async def ListBlocks(self, request: pb.ListBlocksRequest, _: RpcContext) -> pb.ListBlocksResponse:
         """The feed of blocks in commit order."""
         horizon = await read_horizon(self._pool)
@@ -104,7 +85,7 @@ class IngestServicer(rpc.IngestServiceServicer):
         return response
 
     @requires("blocks:read")
-    @_reads_database
+    @uses_database
     async def GetBlocks(self, request: pb.GetBlocksRequest, _: RpcContext) -> pb.GetBlocksResponse:
         """Blocks by id; unknown ids are left out."""
         _check_count(len(request.ids), MAX_BLOCK_IDS, "block ids")
@@ -112,14 +93,14 @@ class IngestServicer(rpc.IngestServiceServicer):
         return pb.GetBlocksResponse(blocks=blocks)
 
     @requires("events:read")
-    @_reads_database
+    @uses_database
     async def GetEvents(self, request: pb.GetEventsRequest, _: RpcContext) -> pb.GetEventsResponse:
         """Events by id, from the truth."""
         _check_count(len(request.ids), MAX_EVENT_IDS, "event ids")
         return pb.GetEventsResponse(lines=await get_events(self._pool, list(request.ids)))
 
     @requires("events:read")
-    @_reads_database
+    @uses_database
     async def RecentEvents(self, request: pb.RecentEventsRequest, _: RpcContext) -> pb.RecentEventsResponse:
         """The newest events by scanning the newest blocks: works without search."""
         limit = clamp_page_size(request.limit, default=50, largest=MAX_RECENT)
@@ -137,7 +118,7 @@ class IngestServicer(rpc.IngestServiceServicer):
         return pb.RecentEventsResponse(lines=[line for _, _, line in matching[:limit]])
 
     @requires("sources:read")
-    @_reads_database
+    @uses_database
     async def ListSources(self, request: pb.ListSourcesRequest, _: RpcContext) -> pb.ListSourcesResponse:
         """Sources in order of name."""
         size = clamp_page_size(request.page_size)

@@ -11,7 +11,7 @@ import structlog
 from elis.ingest.v1 import ingest_pb2, sources_pb2_grpc
 from elis.ingest.v1 import sources_pb2 as pb
 from kit.auth import principal, requires
-from kit.db import is_unavailable, unavailable
+from kit.db import outages_as_unavailable
 from kit.errors import InvalidArgument, NotFound
 from kit.mapping import to_proto
 from services.ingest.formats import FORMATS
@@ -67,12 +67,8 @@ class SourceServicer(sources_pb2_grpc.SourceServiceServicer):
     @requires("sources:read")
     async def GetSource(self, request: pb.GetSourceRequest, _: RpcContext) -> pb.GetSourceResponse:
         """One source by its name."""
-        try:
+        with outages_as_unavailable():
             row = None if "\0" in request.name else await self._pool.fetchrow("SELECT * FROM ingest.sources WHERE name = $1", request.name)
-        except Exception as error:
-            if is_unavailable(error):
-                raise unavailable(error) from error
-            raise
         if row is None:
             raise NotFound(f"there is no source {request.name[:200]!r}")
         return pb.GetSourceResponse(source=to_proto(ingest_pb2.Source, None, **_shown(row)))
@@ -84,15 +80,11 @@ class SourceServicer(sources_pb2_grpc.SourceServiceServicer):
         if request.HasField("retention_days"):
             principal().require("retention:write")
         given = {name: getattr(request, name) for name in _SETTABLE if request.HasField(name)}
-        try:
+        with outages_as_unavailable():
             async with self._pool.acquire() as connection, connection.transaction():
                 if request.create:
                     await connection.execute(_CREATE, request.name, request.system or DEFAULT_SYSTEM, request.environment or DEFAULT_ENVIRONMENT)
                 row = await connection.fetchrow(_UPDATE, request.name, *(given.get(name) for name in _SETTABLE))
-        except Exception as error:
-            if is_unavailable(error):
-                raise unavailable(error) from error
-            raise
         if row is None:
             raise NotFound(f"there is no source {request.name!r}; give create: true to make it before its first event")
         self._sources.configure(row)
