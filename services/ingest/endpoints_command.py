@@ -9,13 +9,14 @@ from typing import Annotated, Any
 import httpx
 import orjson
 import typer
-from msgspec import DecodeError, Struct, ValidationError, json
+from msgspec import Struct
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from kit.errors import ElisError, InvalidArgument, NotFound, PermissionDenied, Unavailable
 from kit.terminal import complain
+from services.ingest.sender import read_part
 
 EXIT_FAILED = 1
 EXIT_WRONG_USE = 2
@@ -41,7 +42,7 @@ def endpoints(
 ) -> None:
     """Shows who sends: per protocol and token the clients, what is taken and what was refused."""
     try:
-        found = _ask(_read_access(credentials), protocol)
+        found = _ask(read_part(credentials, Access), protocol)
     except ElisError as error:
         complain(error.message)
         raise typer.Exit(EXIT_WRONG_USE if isinstance(error, InvalidArgument | NotFound) else EXIT_FAILED) from None
@@ -49,16 +50,6 @@ def endpoints(
         typer.echo(orjson.dumps(found))
     else:
         _show(found)
-
-
-def _read_access(path: Path) -> Access:
-    try:
-        return json.decode(path.read_bytes(), type=Access)
-    except OSError as error:
-        reason = f"the credentials file {path} cannot be read ({error.strerror})"
-        raise NotFound(f"{reason}; start ELIS with `elis up` or name the file with --credentials") from None
-    except (DecodeError, ValidationError) as error:
-        raise InvalidArgument(f"{path} is not a credentials file of ELIS: {str(error).lower()}") from None
 
 
 def _ask(access: Access, protocol: str) -> list[dict[str, Any]]:

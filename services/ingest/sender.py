@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TypeVar
 
 import httpx
 import stamina
@@ -16,6 +17,9 @@ PATIENCE_SECONDS = 60.0
 MAX_CONNECTIONS = 8
 _BUSY = frozenset({429, 502, 503, 504})
 _REFUSED = frozenset({401, 403})
+
+
+PartT = TypeVar("PartT", bound=Struct)
 
 
 class Credentials(Struct, frozen=True):
@@ -50,6 +54,17 @@ def read_credentials(path: Path) -> Credentials:
         raise NotFound(f"there is no credentials file {path}; start ELIS with `elis up` or name the file with --credentials") from None
     except OSError as error:
         raise InvalidArgument(f"the credentials file {path} cannot be read ({error.strerror})") from None
+    except (DecodeError, ValidationError) as error:
+        raise InvalidArgument(f"{path} is not a credentials file of ELIS: {str(error).lower()}") from None
+
+
+def read_part(path: Path, part: type[PartT]) -> PartT:
+    """Reads what a command needs of a credentials file; raises NotFound or InvalidArgument when it has not got that."""
+    try:
+        return json.decode(path.read_bytes(), type=part)
+    except OSError as error:
+        reason = f"the credentials file {path} cannot be read ({error.strerror})"
+        raise NotFound(f"{reason}; start ELIS with `elis up` or name the file with --credentials") from None
     except (DecodeError, ValidationError) as error:
         raise InvalidArgument(f"{path} is not a credentials file of ELIS: {str(error).lower()}") from None
 

@@ -17,7 +17,6 @@ from typing import Annotated, Any
 import httpx
 import orjson
 import typer
-from msgspec import DecodeError, ValidationError, json
 from prometheus_client import CollectorRegistry, start_http_server
 from rich.console import Console
 from rich.table import Table
@@ -27,6 +26,7 @@ from kit.server import cancel_tasks
 from kit.terminal import complain, console
 from services.ingest.canary.ledger import Ledger, Metrics
 from services.ingest.canary.protocols import PROTOCOLS, CanaryCredentials, now_ns
+from services.ingest.sender import read_part
 
 EXIT_UNHEALTHY = 1
 EXIT_WRONG_USE = 2
@@ -53,7 +53,7 @@ def canary(
     try:
         names = _choose(protocol or ["hec"])
         seconds = _read_duration(duration)
-        known = _read_credentials(credentials)
+        known = read_part(credentials, CanaryCredentials)
         registry = CollectorRegistry()
         if metrics_port:
             start_http_server(metrics_port, registry=registry)
@@ -86,17 +86,6 @@ def _read_duration(text: str) -> float | None:
     if match is None:
         raise InvalidArgument(f"{text!r} is no duration; write it as 60s, 10m or 1h")
     return float(int(match[1]) * _UNITS[match[2] or ""])
-
-
-def _read_credentials(path: Path) -> CanaryCredentials:
-    try:
-        return json.decode(path.read_bytes(), type=CanaryCredentials)
-    except OSError as error:
-        raise NotFound(
-            f"the credentials file {path} cannot be read ({error.strerror}); start ELIS with `elis up` or name the file with --credentials"
-        ) from None
-    except (DecodeError, ValidationError) as error:
-        raise InvalidArgument(f"{path} is not a credentials file of ELIS: {str(error).lower()}") from None
 
 
 async def _run(ledgers: list[Ledger], credentials: CanaryCredentials, rate: float, seconds: float | None) -> list[Ledger]:
