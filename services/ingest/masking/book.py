@@ -16,6 +16,7 @@ from services.ingest.masking.masker import Masker
 from services.ingest.masking.ruleset import RuleSet
 from services.ingest.masking.stored import BUILT_INS, Stored, StoredRule, combine, read_stored
 from services.ingest.masking.trial import check_rule
+from services.ingest.rejections import storable
 
 log = structlog.get_logger()
 
@@ -133,7 +134,7 @@ class RuleBook:
 
 def check_reason(reason: str) -> str:
     """Returns a reason without blanks around it; raises InvalidArgument when it is too short or too long to say something."""
-    stripped = reason.strip().replace("\x00", "\ufffd")
+    stripped = storable(reason.strip())
     if not MIN_REASON <= len(stripped) <= MAX_REASON:
         raise InvalidArgument(f"a reason has {MIN_REASON} to {MAX_REASON} characters, not {len(stripped)}")
     return stripped

@@ -12,6 +12,8 @@ import asyncpg
 from prometheus_client import CollectorRegistry
 from prometheus_client import Counter as Metric
 
+from services.ingest.rejections import storable
+
 MAX_PENDING: Final = 10_000
 """Pairs of rule and source between two flushes; beyond it, hits are counted without their source."""
 KEPT_DAYS: Final = 31
@@ -41,7 +43,7 @@ class MaskingHits:
         if not pending:
             return
         # Sorted, so that two replicas cannot deadlock.
-        rows = sorted((rule, source.replace("\x00", "\ufffd"), count) for (rule, source), count in pending.items())
+        rows = sorted((rule, storable(source), count) for (rule, source), count in pending.items())
         merged: Counter[tuple[str, str]] = Counter()
         for rule, source, count in rows:
             merged[rule, source] += count

@@ -15,6 +15,7 @@ from services.ingest.masking.book import check_reason
 from services.ingest.masking.keys import ValueSealer
 from services.ingest.masking.masked import Masked
 from services.ingest.masking.masker import Masker
+from services.ingest.rejections import storable
 
 if TYPE_CHECKING:
     from kit.db import SqlConnection
@@ -67,7 +68,7 @@ class MaskingVault:
             for ordinal, row in enumerate(block.rows):
                 for text in masked.sealed.get(row, ()):
                     event_id = (block.block_id << ORDINAL_BITS) + ordinal
-                    field = text.field.replace("\x00", "\ufffd")
+                    field = storable(text.field)
                     sealed = self._sealer.seal(text.value, event_id, field)
                     rows.append((event_id, field, text.token, block.day, text.rule, self._sealer.key_id, sealed))
         await connection.executemany(
@@ -137,7 +138,7 @@ class MaskingVault:
                     AND EXISTS (SELECT 1 FROM ingest.blocks b WHERE b.id = s.event_id >> $4 AND b.day = s.day)
                 ORDER BY s.field, s.token LIMIT $5
                 """,
-                *(event_id, field.replace("\x00", "\ufffd"), token.replace("\x00", "\ufffd"), ORDINAL_BITS, MAX_REVEALED),
+                *(event_id, storable(field), storable(token), ORDINAL_BITS, MAX_REVEALED),
             )
             if not rows:
                 raise NotFound(f"event {event_id} has no sealed value there", event_id=str(event_id))
