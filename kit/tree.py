@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import signal
 import subprocess
@@ -11,16 +10,10 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from kit.child import ending_with_us
 from kit.targets import Target
 
-_PR_SET_PDEATHSIG = 1
 STOP_SECONDS = 20.0
-
-
-def die_with_parent(number: signal.Signals = signal.SIGTERM) -> None:
-    """Runs in a child before exec: the kernel sends the child this signal when its parent dies, however it dies (Linux)."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, number)
 
 
 def describe_exit(code: int) -> str:
@@ -45,14 +38,13 @@ class Tree:
         for target in targets:
             with self.log_path(target.name).open("ab") as log_file:
                 self._children[target.name] = subprocess.Popen(
-                    [sys.executable, "-m", target.module],
+                    ending_with_us([sys.executable, "-m", target.module]),
                     env={**os.environ, **environment},
                     stdin=subprocess.DEVNULL,
                     stdout=log_file,
                     stderr=log_file,
                     # Its own session: Ctrl-C reaches `elis up` only, which then stops the tree in order.
                     start_new_session=True,
-                    preexec_fn=die_with_parent,
                 )
 
     def log_path(self, name: str) -> Path:
