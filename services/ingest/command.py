@@ -18,13 +18,14 @@ from rich.table import Table
 
 from kit.errors import ElisError, InvalidArgument, NotFound
 from kit.terminal import complain, console
+from services.ingest.credentials_file import DEFAULT_CREDENTIALS, CredentialsOption, SenderCredentials, read_credentials
 from services.ingest.follower import Follower
 from services.ingest.following import Following, ship_stream
 from services.ingest.formats import FORMATS
 from services.ingest.logfile import LogFile, open_log_file
 from services.ingest.positions import PositionFile
 from services.ingest.receivers.hec_events import SYSTEMS
-from services.ingest.sender import Credentials, open_client, read_credentials
+from services.ingest.sender import open_client
 from services.ingest.shipper import Declaration, Shipment, Shipper
 
 STDIN = Path("-")
@@ -43,7 +44,7 @@ def ingest(
     environment: Annotated[str, typer.Option(help="Environment.", show_default="production")] = "",
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with what is appended, also when the files rotate, until Ctrl-C.")] = False,
     positions: Annotated[Path | None, typer.Option(help="File of positions for --follow.", show_default="positions.json beside the credentials")] = None,
-    credentials: Annotated[Path, typer.Option(help="The credentials file of `elis up`.")] = Path("elis-data/credentials.json"),
+    credentials: CredentialsOption = DEFAULT_CREDENTIALS,
     as_json: Annotated[bool, typer.Option("--json", help="Print the counts as JSON.")] = False,
 ) -> None:
     """Sends log files to ELIS; running it again adds nothing."""
@@ -58,7 +59,7 @@ def ingest(
         if system and system not in SYSTEMS:
             raise InvalidArgument(f"there is no system {system!r}; choose one of {', '.join(sorted(SYSTEMS))}")
         declaration = Declaration(source, host, system, service, environment)
-        receiver = read_credentials(credentials)
+        receiver = read_credentials(credentials, SenderCredentials)
         if follow:
             book = PositionFile(positions or credentials.with_name("positions.json"))
             following = Following([Follower(path, book, format_name) for path in files], declaration, receiver)
@@ -104,7 +105,7 @@ def _open_files(paths: Sequence[Path], format_name: str) -> tuple[list[LogFile],
     return opened, problems
 
 
-async def _ship(files: Sequence[LogFile], declaration: Declaration, receiver: Credentials) -> list[Shipment]:
+async def _ship(files: Sequence[LogFile], declaration: Declaration, receiver: SenderCredentials) -> list[Shipment]:
     shipments: list[Shipment] = []
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:

@@ -23,7 +23,7 @@ from rich.text import Text
 from kit.errors import DeadlineExceeded, ElisError, InvalidArgument, NotFound, RateLimited, Unavailable
 from kit.terminal import complain, console
 from kit.up import MAX_PORT_OFFSET, Stack, run_stack, run_until_signal
-from services.ingest.sender import read_credentials
+from services.ingest.credentials_file import SenderCredentials, read_credentials
 from services.ingest.simulator.generator import check_plan
 from services.ingest.simulator.labels import Header, describe_plan
 from services.ingest.simulator.playback import Progress as Playback
@@ -114,7 +114,7 @@ async def _play(plan: Plan, stack: Stack, speed: float) -> Playback:
             counts = "  ".join(f"{system} {count:,}" for system, count in sorted(progress.systems.items()))
             bar.update(task, completed=(progress.clock_ns - progress.header.start_ns) / SECOND, counts=counts)
 
-        return await play(plan, read_credentials(stack.credentials_path), speed=speed, progress=playback, report=report)
+        return await play(plan, read_credentials(stack.credentials_path, SenderCredentials), speed=speed, progress=playback, report=report)
 
 
 async def _await_judgement(stack: Stack, playback: Playback) -> dict[str, Any]:

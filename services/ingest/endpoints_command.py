@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 from typing import Annotated, Any
 
 import httpx
@@ -16,7 +15,7 @@ from rich.table import Table
 
 from kit.errors import ElisError, InvalidArgument, NotFound, PermissionDenied, Unavailable
 from kit.terminal import complain
-from services.ingest.sender import read_part
+from services.ingest.credentials_file import DEFAULT_CREDENTIALS, CredentialsOption, read_credentials
 
 EXIT_FAILED = 1
 EXIT_WRONG_USE = 2
@@ -37,12 +36,12 @@ class Access(Struct, frozen=True):
 
 def endpoints(
     protocol: Annotated[str, typer.Option(help="Only this one, such as hec, bulk or syslog.")] = "",
-    credentials: Annotated[Path, typer.Option(help="The credentials file of `elis up`.")] = Path("elis-data/credentials.json"),
+    credentials: CredentialsOption = DEFAULT_CREDENTIALS,
     as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
 ) -> None:
     """Shows who sends: per protocol and token the clients, what is taken and what was refused."""
     try:
-        found = _ask(read_part(credentials, Access), protocol)
+        found = _ask(read_credentials(credentials, Access), protocol)
     except ElisError as error:
         complain(error.message)
         raise typer.Exit(EXIT_WRONG_USE if isinstance(error, InvalidArgument | NotFound) else EXIT_FAILED) from None

@@ -12,9 +12,10 @@ from uuid import uuid4
 from kit.errors import InvalidArgument, Unavailable
 from kit.server import cancel_tasks
 from kit.terminal import complain, console
+from services.ingest.credentials_file import SenderCredentials
 from services.ingest.follower import Follower
 from services.ingest.formats import FORMATS, detect_format
-from services.ingest.sender import Credentials, open_client
+from services.ingest.sender import open_client
 from services.ingest.shipper import Declaration, Shipment, Shipper
 
 IDLE_SECONDS = 0.25
@@ -27,7 +28,7 @@ MAX_BEGUN_CHARACTERS = 1024 * 1024
 class Following:
     """Follows several files until it is told to stop. An ELIS that is away is waited for: the files keep what is new."""
 
-    def __init__(self, followers: Sequence[Follower], declaration: Declaration, credentials: Credentials) -> None:
+    def __init__(self, followers: Sequence[Follower], declaration: Declaration, credentials: SenderCredentials) -> None:
         self._followers = followers
         self._declaration = declaration
         self._credentials = credentials
@@ -94,7 +95,7 @@ class Following:
         return True
 
 
-async def ship_stream(stream: BinaryIO, declaration: Declaration, credentials: Credentials, format_name: str = "") -> Shipment:
+async def ship_stream(stream: BinaryIO, declaration: Declaration, credentials: SenderCredentials, format_name: str = "") -> Shipment:
     """Sends the lines of a pipe until it ends, at most a second after they came. A pipe cannot be read again: it has no position."""
     shipment = Shipment("-", format_name)
     loop = asyncio.get_running_loop()

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import TypeVar
-
 import httpx
 import stamina
 from msgspec import DecodeError, Struct, ValidationError, json
 
-from kit.errors import InvalidArgument, NotFound, PermissionDenied, Unavailable
+from kit.errors import InvalidArgument, PermissionDenied, Unavailable
 
 REQUEST_SECONDS = 30.0
 PATIENCE_SECONDS = 60.0
@@ -17,17 +14,6 @@ PATIENCE_SECONDS = 60.0
 MAX_CONNECTIONS = 8
 _BUSY = frozenset({429, 502, 503, 504})
 _REFUSED = frozenset({401, 403})
-
-
-PartT = TypeVar("PartT", bound=Struct)
-
-
-class Credentials(Struct, frozen=True):
-    """The part of a credentials file that senders need."""
-
-    hec_url: str
-    otlp_http_url: str
-    ingest_token: str
 
 
 class HecReply(Struct, rename="kebab"):
@@ -44,29 +30,6 @@ class Busy(Exception):
     def __init__(self, after: float | None) -> None:
         super().__init__("ELIS is busy")
         self.after = after
-
-
-def read_credentials(path: Path) -> Credentials:
-    """Reads a credentials file; raises NotFound or InvalidArgument when it is missing or no such file."""
-    try:
-        return json.decode(path.read_bytes(), type=Credentials)
-    except FileNotFoundError:
-        raise NotFound(f"there is no credentials file {path}; start ELIS with `elis up` or name the file with --credentials") from None
-    except OSError as error:
-        raise InvalidArgument(f"the credentials file {path} cannot be read ({error.strerror})") from None
-    except (DecodeError, ValidationError) as error:
-        raise InvalidArgument(f"{path} is not a credentials file of ELIS: {str(error).lower()}") from None
-
-
-def read_part(path: Path, part: type[PartT]) -> PartT:
-    """Reads what a command needs of a credentials file; raises NotFound or InvalidArgument when it has not got that."""
-    try:
-        return json.decode(path.read_bytes(), type=part)
-    except OSError as error:
-        reason = f"the credentials file {path} cannot be read ({error.strerror})"
-        raise NotFound(f"{reason}; start ELIS with `elis up` or name the file with --credentials") from None
-    except (DecodeError, ValidationError) as error:
-        raise InvalidArgument(f"{path} is not a credentials file of ELIS: {str(error).lower()}") from None
 
 
 def open_client() -> httpx.AsyncClient:

@@ -10,9 +10,10 @@ import httpx
 import orjson
 
 from kit.errors import Unavailable
+from services.ingest.credentials_file import SenderCredentials
 from services.ingest.logfile import LogFile
 from services.ingest.receivers.hec import IDEMPOTENCY_HEADER
-from services.ingest.sender import Busy, Credentials, post, post_once, read_hec
+from services.ingest.sender import Busy, post, post_once, read_hec
 
 REQUEST_RECORDS = 1_000
 REQUEST_BYTES = 2 * 1024 * 1024
@@ -45,7 +46,7 @@ class Declaration:
 class Shipper:
     """Sends files, one request at a time and in order."""
 
-    def __init__(self, client: httpx.AsyncClient, credentials: Credentials) -> None:
+    def __init__(self, client: httpx.AsyncClient, credentials: SenderCredentials) -> None:
         self._client = client
         self._url = f"{credentials.hec_url.rstrip('/')}/services/collector/event"
         self._headers = {"Authorization": f"Splunk {credentials.ingest_token}", "User-Agent": "elis-ingest"}

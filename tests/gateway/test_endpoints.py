@@ -107,7 +107,7 @@ async def test_the_command_says_what_is_wrong(gateway: Gateway, tmp_path: Path) 
     refused = await run_command(gateway, tmp_path, key="elis_wrong")
     assert (refused.exit_code, "refuses to tell" in refused.stderr) == (1, True)
     missing = await run_command(gateway, tmp_path, "--credentials", str(tmp_path / "none"))
-    assert (missing.exit_code, "cannot be read" in missing.stderr) == (2, True)
+    assert (missing.exit_code, "there is no credentials file" in missing.stderr) == (2, True)
     path = tmp_path / "other.json"
     path.write_text(json.dumps({"graphql_url": "http://127.0.0.1:1/graphql", "admin_api_key": "k"}))
     away = await run_command(gateway, tmp_path, "--credentials", str(path))

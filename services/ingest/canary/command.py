@@ -9,7 +9,6 @@ import sys
 from collections.abc import Sequence
 from contextlib import AsyncExitStack, suppress
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from secrets import token_hex
 from time import monotonic
 from typing import Annotated, Any
@@ -26,7 +25,7 @@ from kit.server import cancel_tasks
 from kit.terminal import complain, console
 from services.ingest.canary.ledger import Ledger, Metrics
 from services.ingest.canary.protocols import PROTOCOLS, CanaryCredentials, now_ns
-from services.ingest.sender import read_part
+from services.ingest.credentials_file import DEFAULT_CREDENTIALS, CredentialsOption, read_credentials
 
 EXIT_UNHEALTHY = 1
 EXIT_WRONG_USE = 2
@@ -45,7 +44,7 @@ def canary(
     protocol: Annotated[list[str] | None, typer.Option(metavar="NAME", help=f"May be repeated: {', '.join(PROTOCOLS)}; all is every one.")] = None,
     duration: Annotated[str, typer.Option("--for", metavar="TIME", help="How long, such as 60s, 10m, 1h.", show_default="until Ctrl-C")] = "",
     rate: Annotated[float, typer.Option(min=0.1, max=100.0, help="Events per second and protocol.")] = 5.0,
-    credentials: Annotated[Path, typer.Option(help="The credentials file of `elis up`.")] = Path("elis-data/credentials.json"),
+    credentials: CredentialsOption = DEFAULT_CREDENTIALS,
     metrics_port: Annotated[int, typer.Option(min=0, max=65_535, help="Serve Prometheus metrics at this port; 0: do not.")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print the counts as JSON.")] = False,
 ) -> None:
@@ -53,7 +52,7 @@ def canary(
     try:
         names = _choose(protocol or ["hec"])
         seconds = _read_duration(duration)
-        known = read_part(credentials, CanaryCredentials)
+        known = read_credentials(credentials, CanaryCredentials)
         registry = CollectorRegistry()
         if metrics_port:
             start_http_server(metrics_port, registry=registry)

@@ -20,7 +20,7 @@ from rich.table import Table
 
 from kit.errors import ElisError, InvalidArgument, NotFound
 from kit.terminal import complain, console
-from services.ingest.sender import read_credentials
+from services.ingest.credentials_file import DEFAULT_CREDENTIALS, CredentialsOption, SenderCredentials, read_credentials
 from services.ingest.simulator import stamps
 from services.ingest.simulator.generator import check_plan
 from services.ingest.simulator.labels import describe_plan
@@ -44,7 +44,7 @@ def simulate(
     speed: Annotated[float, typer.Option(help="How much faster than the clock event time runs; 0 is as fast as possible.")] = 60.0,
     start: Annotated[str | None, typer.Option(help="Event time of the beginning, ISO 8601 [default: the duration ago].")] = None,
     labels: Annotated[Path | None, typer.Option(help="File for the truth: which event belongs to which fault, JSON lines.")] = None,
-    credentials: Annotated[Path, typer.Option(help="The credentials file of `elis up`.")] = Path("elis-data/credentials.json"),
+    credentials: CredentialsOption = DEFAULT_CREDENTIALS,
     out: Annotated[Path | None, typer.Option(help="Folder to write the events to, instead of sending them.")] = None,
     sap_dir: Annotated[Path | None, typer.Option(help="Folder that keeps the files of the SAP hosts [default: a temporary one].")] = None,
     list_scenarios: Annotated[bool, typer.Option("--list", help="Show the scenarios and stop.")] = False,
@@ -108,7 +108,9 @@ def _run(plan: Plan, progress: Progress, *, speed: float, labels: Path | None, c
         if out is not None:
             playing = write(plan, out, labels=labels, progress=progress, report=report)
         else:
-            playing = play(plan, read_credentials(credentials), speed=speed, labels=labels, sap_dir=sap_dir, progress=progress, report=report)
+            playing = play(
+                plan, read_credentials(credentials, SenderCredentials), speed=speed, labels=labels, sap_dir=sap_dir, progress=progress, report=report
+            )
         try:
             asyncio.run(playing)
         except KeyboardInterrupt:

@@ -13,8 +13,9 @@ import httpx
 import orjson
 
 from kit.errors import Unavailable
+from services.ingest.credentials_file import SenderCredentials
 from services.ingest.formats import FORMATS
-from services.ingest.sender import Busy, Credentials, open_client, post, post_once, read_hec
+from services.ingest.sender import Busy, open_client, post, post_once, read_hec
 from services.ingest.simulator import otlp
 from services.ingest.simulator.events import HecPayload, OtlpPayload, SimulatedEvent
 from services.ingest.simulator.sap_folder import Addition, SapFolder
@@ -38,7 +39,7 @@ class Counts:
 class Delivery:
     """Sends batches of events in order of time; one batch at a time."""
 
-    def __init__(self, client: httpx.AsyncClient, credentials: Credentials, folder: SapFolder) -> None:
+    def __init__(self, client: httpx.AsyncClient, credentials: SenderCredentials, folder: SapFolder) -> None:
         self._client = client
         self._hec = f"{credentials.hec_url.rstrip('/')}/services/collector/event"
         self._otlp = f"{credentials.otlp_http_url.rstrip('/')}/v1/logs"
@@ -124,7 +125,7 @@ class Delivery:
 
 
 @asynccontextmanager
-async def open_delivery(credentials: Credentials, folder: SapFolder) -> AsyncIterator[Delivery]:
+async def open_delivery(credentials: SenderCredentials, folder: SapFolder) -> AsyncIterator[Delivery]:
     """Yields a delivery with a client of its own."""
     async with open_client() as client:
         yield Delivery(client, credentials, folder)

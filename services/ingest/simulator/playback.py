@@ -14,7 +14,7 @@ from pathlib import Path
 import orjson
 
 from kit.errors import InvalidArgument
-from services.ingest.sender import Credentials
+from services.ingest.credentials_file import SenderCredentials
 from services.ingest.simulator import otlp
 from services.ingest.simulator.delivery import encode_event, open_delivery
 from services.ingest.simulator.events import HecPayload, OtlpPayload, SimulatedEvent
@@ -96,7 +96,7 @@ class Pacer:
 
 async def play(
     plan: Plan,
-    credentials: Credentials,
+    credentials: SenderCredentials,
     *,
     speed: float = 60.0,
     labels: Path | None = None,

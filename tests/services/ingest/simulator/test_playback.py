@@ -13,7 +13,7 @@ import pytest
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceResponse
 
 from kit.errors import InvalidArgument, PermissionDenied, Unavailable
-from services.ingest.sender import Credentials
+from services.ingest.credentials_file import SenderCredentials
 from services.ingest.simulator.generator import generate
 from services.ingest.simulator.labels import describe_plan
 from services.ingest.simulator.playback import Progress, play
@@ -30,8 +30,8 @@ def receiver() -> Iterator[Recording]:
         yield recording
 
 
-def credentials(receiver: Recording, token: str = TOKEN) -> Credentials:
-    return Credentials(hec_url=receiver.url, otlp_http_url=receiver.url, ingest_token=token)
+def credentials(receiver: Recording, token: str = TOKEN) -> SenderCredentials:
+    return SenderCredentials(hec_url=receiver.url, otlp_http_url=receiver.url, ingest_token=token)
 
 
 async def test_every_event_arrives_by_its_channel(receiver: Recording, tmp_path: Path) -> None:
@@ -108,7 +108,7 @@ async def test_a_wrong_token_is_told_before_anything_is_sent(receiver: Recording
 
 
 async def test_nobody_at_the_address_is_told_at_once() -> None:
-    nowhere = Credentials(hec_url="http://127.0.0.1:9", otlp_http_url="http://127.0.0.1:9", ingest_token=TOKEN)
+    nowhere = SenderCredentials(hec_url="http://127.0.0.1:9", otlp_http_url="http://127.0.0.1:9", ingest_token=TOKEN)
     with pytest.raises(Unavailable, match=re.escape("nobody answers at http://127.0.0.1:9/services/collector/event")):
         await play(PLAN, nowhere)
 
