@@ -141,7 +141,7 @@ class MaskingVault:
                 *(event_id, storable(field), storable(token), ORDINAL_BITS, MAX_REVEALED),
             )
             if not rows:
-                raise NotFound(f"event {event_id} has no sealed value there", event_id=str(event_id))
+                raise NotFound(await _why_nothing(connection, event_id, field, token), event_id=str(event_id))
             revealed = [
                 Revealed(row["field"], row["rule"], row["token"], self._sealer.open(row["sealed"], row["key_id"], event_id, row["field"])) for row in rows
             ]
@@ -163,3 +163,16 @@ class MaskingVault:
             )
             if int(status.rpartition(" ")[2]) < _SWEEP_BATCH:
                 return
+
+
+async def _why_nothing(connection: SqlConnection, event_id: int, field: str, token: str) -> str:
+    """Says why there is nothing to reveal: the event is gone, nothing of it is sealed, or it is sealed elsewhere."""
+    fields = await connection.fetchval(
+        "SELECT array_agg(DISTINCT field ORDER BY field) FROM (SELECT field FROM ingest.sealed_values WHERE event_id = $1 LIMIT $2) s", event_id, MAX_REVEALED
+    )
+    if not await connection.fetchval("SELECT EXISTS (SELECT 1 FROM ingest.blocks WHERE id = $1)", event_id >> ORDINAL_BITS):
+        return f"there is no event {event_id}; it was deleted by retention, or never stored"
+    if not fields:
+        return f"nothing of event {event_id} is sealed; only rules that say sealed keep what they replace"
+    place = " and ".join([f"field {field!r}"] * bool(field) + [f"token {token!r}"] * bool(token))
+    return f"event {event_id} has no sealed value with {place}; sealed are: {', '.join(fields)}"

@@ -93,6 +93,19 @@ async def test_what_may_not_be_revealed_is_refused_and_not_audited(
     assert await pool.fetchval("SELECT count(*) FROM ingest.masking_audit WHERE action = 'sensitive_read'") == 0
 
 
+async def test_who_finds_nothing_to_reveal_is_told_why(masking: Masking, sealing: rpc.MaskingServiceAsyncStub, pool: asyncpg.Pool[Any]) -> None:
+    await store(masking, pool, batch_of("bob@example.com", "password=hunter2"))
+    event = BLOCK << 20
+    for event_id, field, reason in (
+        (event, "attributes/mail", f"event {event} has no sealed value with field 'attributes/mail'; sealed are: body"),
+        (event + 1, "body", f"nothing of event {event + 1} is sealed; only rules that say sealed keep what they replace"),
+        (7 << 20, "body", f"there is no event {7 << 20}; it was deleted by retention, or never stored"),
+    ):
+        with pytest.raises(NotFound) as refused:
+            await sealing.RevealMasked(pb.RevealMaskedRequest(event_id=event_id, field=field, reason=REASON))
+        assert refused.value.message == reason
+
+
 async def test_nothing_is_revealed_that_the_audit_cannot_keep(masking: Masking, sealing: rpc.MaskingServiceAsyncStub, pool: asyncpg.Pool[Any]) -> None:
     await store(masking, pool, batch_of("bob@example.com"))
     await pool.execute("ALTER TABLE ingest.masking_audit ADD CHECK (action <> 'sensitive_read')")
