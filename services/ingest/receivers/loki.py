@@ -46,7 +46,15 @@ class LokiReceiver:
 
     def routes(self) -> list[Route]:
         """Returns the routes of this receiver."""
-        return [Route("/loki/api/v1/push", self.push, methods=["POST"]), Route("/ready", self.report_ready, methods=["GET"])]
+        return [
+            Route("/loki/api/v1/push", self.push, methods=["POST"]),
+            Route("/loki/{path:path}", self.refuse_read),
+            Route("/ready", self.report_ready, methods=["GET"]),
+        ]
+
+    async def refuse_read(self, request: Request) -> Response:
+        """Says where events are read: a data source of Grafana that is pointed here asks for labels and queries."""
+        return PlainTextResponse(f"ELIS takes pushes at /loki/api/v1/push and has no {request.url.path}; read events through its GraphQL API\n", 404)
 
     async def report_ready(self, request: Request) -> Response:  # noqa: ARG002
         """Says that pushes are taken, to anyone, as Loki does."""

@@ -139,3 +139,9 @@ async def test_a_sender_that_hangs_up_leaves_nothing_behind(running_ingest: Runn
             headers = {"authorization": f"Bearer {running_ingest.token}", "content-type": "application/json"}
             assert (await client.post(PUSH, content=body_of("kept"), headers=headers)).status_code == 204
     assert [event["body"] for event in await stored_events(pool)] == ["kept"]
+
+
+async def test_who_wants_to_read_is_told_where(running_ingest: RunningIngest) -> None:
+    for method, path in (("GET", "/loki/api/v1/labels"), ("GET", "/loki/api/v1/query_range?query=%7B%7D"), ("POST", "/loki/api/v1/query")):
+        response = await running_ingest.web.request(method, path)
+        assert (response.status_code, "read events through its GraphQL API" in response.text) == (404, True)
