@@ -48,13 +48,13 @@ class LokiReceiver:
         """Returns the routes of this receiver."""
         return [
             Route("/loki/api/v1/push", self.push, methods=["POST"]),
-            Route("/loki/{path:path}", self.refuse_read),
+            Route("/loki/{path:path}", self.refuse_read, methods=["GET", "POST"]),
             Route("/ready", self.report_ready, methods=["GET"]),
         ]
 
-    async def refuse_read(self, request: Request) -> Response:
+    async def refuse_read(self, request: Request) -> Response:  # noqa: ARG002
         """Says where events are read: a data source of Grafana that is pointed here asks for labels and queries."""
-        return PlainTextResponse(f"ELIS takes pushes at /loki/api/v1/push and has no {request.url.path}; read events through its GraphQL API\n", 404)
+        return PlainTextResponse("ELIS takes pushes here, by POST at /loki/api/v1/push; read events through its GraphQL API\n", 404)
 
     async def report_ready(self, request: Request) -> Response:  # noqa: ARG002
         """Says that pushes are taken, to anyone, as Loki does."""
