@@ -16,6 +16,8 @@ class Target:
     """Purpose to port, before the port offset. TCP, or UDP when the purpose ends with `_udp`."""
     migrates: bool
     """Whether it owns a PostgreSQL schema of its name, with migrations beside its module."""
+    niceness: int = 0
+    """How far it gives way to the others on one full machine (0 to 19); in a cluster each has processors of its own."""
 
 
 TARGETS: dict[str, Target] = {
@@ -38,7 +40,7 @@ TARGETS: dict[str, Target] = {
             migrates=True,
         ),
         Target("search", "services.search", {"grpc": 50053}, migrates=True),
-        Target("correlate", "services.correlate", {"grpc": 50054}, migrates=True),
+        Target("correlate", "services.correlate", {"grpc": 50054}, migrates=True, niceness=10),
         Target("gateway", "gateway", {"http": 8080}, migrates=False),
     )
 }

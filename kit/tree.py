@@ -38,7 +38,7 @@ class Tree:
         for target in targets:
             with self.log_path(target.name).open("ab") as log_file:
                 self._children[target.name] = subprocess.Popen(
-                    ending_with_us([sys.executable, "-m", target.module]),
+                    ending_with_us([sys.executable, "-m", target.module], niceness=target.niceness),
                     env={**os.environ, **environment},
                     stdin=subprocess.DEVNULL,
                     stdout=log_file,

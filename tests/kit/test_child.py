@@ -71,3 +71,8 @@ def test_a_child_runs_as_another_user() -> None:
     nobody = pwd.getpwnam("nobody")
     done = subprocess.run(ending_with_us(["sh", "-c", "id -u; id -g; id -G"], signal.SIGINT, nobody), capture_output=True, text=True, check=True)
     assert done.stdout.split() == [str(nobody.pw_uid), str(nobody.pw_gid), str(nobody.pw_gid)]
+
+
+def test_a_child_gives_way() -> None:
+    done = subprocess.run(ending_with_us(["nice"], niceness=3), capture_output=True, text=True, check=True)
+    assert int(done.stdout) == min(19, os.nice(0) + 3)
