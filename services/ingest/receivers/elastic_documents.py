@@ -80,14 +80,21 @@ class _Target(msgspec.Struct, gc=False):
     id: str | int | None = msgspec.field(name="_id", default=None)
 
 
-class _ActionLine(msgspec.Struct, gc=False, forbid_unknown_fields=True):
+class _ActionLine(msgspec.Struct, gc=False):
+    """An action. Further members are ignored, as Elasticsearch 8 does: winston-elasticsearch sends `attempts`."""
+
     index: _Target | msgspec.UnsetType = msgspec.UNSET
     create: _Target | msgspec.UnsetType = msgspec.UNSET
     update: _Target | msgspec.UnsetType = msgspec.UNSET
     delete: _Target | msgspec.UnsetType = msgspec.UNSET
 
 
+class _BareActionLine(_ActionLine, gc=False, forbid_unknown_fields=True):
+    """An action and nothing else, which is hardly ever a document."""
+
+
 _decode_action: Final[Callable[[bytes], _ActionLine]] = msgspec.json.Decoder(_ActionLine).decode
+_decode_bare_action: Final[Callable[[bytes], _ActionLine]] = msgspec.json.Decoder(_BareActionLine).decode
 _NAMES: Final = _ActionLine.__struct_fields__
 
 
@@ -114,7 +121,7 @@ def decode_bulk(body: bytes, agent: Agent, index: str, max_record_bytes: int) ->
             action = _read_action(line, index)
             if action is None:
                 # It has a document below it, unless an action comes there.
-                if position < end and lines[position].strip() and _read_action(lines[position], index) is None:
+                if position < end and lines[position].strip() and _read_action(lines[position], index, _decode_bare_action) is None:
                     line = line + b"\n" + lines[position]
                     position += 1
                 decoder.refuse(Action("index", index, ""), ItemError("illegal_argument_exception", _MALFORMED_ACTION), line)
@@ -126,7 +133,7 @@ def decode_bulk(body: bytes, agent: Agent, index: str, max_record_bytes: int) ->
             decoder.refuse(action, ItemError("illegal_argument_exception", "events are not deleted by their senders; retention does it"))
             continue
         source = lines[position] if position < end else b""
-        if source.startswith(_ACTION_HEADS) and _read_action(source, index) is not None:
+        if source.startswith(_ACTION_HEADS) and _read_action(source, index, _decode_bare_action) is not None:
             decoder.refuse(action, ItemError("illegal_argument_exception", "the action has no document"))
             continue
         position += 1
@@ -218,9 +225,9 @@ class _Decoder:
         request.rows.append(-1)
 
 
-def _read_action(line: bytes, index: str) -> Action | None:
+def _read_action(line: bytes, index: str, decode: Callable[[bytes], _ActionLine] = _decode_action) -> Action | None:
     try:
-        found = _decode_action(line)
+        found = decode(line)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
     targets = msgspec.structs.astuple(found)

@@ -205,6 +205,14 @@ def test_a_line_that_is_no_action_takes_its_document_along() -> None:
     assert [rejection.raw for rejection in request.rejections] == [b'{"upsert":{}}\n{"message":"its document"}']
 
 
+def test_further_members_of_an_action_line_are_ignored_and_a_document_that_looks_like_one_is_a_document() -> None:
+    # winston-elasticsearch 0.19 counts its attempts in the action line.
+    attempt = {"index": {"_index": "logs-2026.11.24", "pipeline": None}, "attempts": 2}
+    request = decode(attempt, {"message": "first"}, attempt, {"index": {"_index": "a document"}, "message": "second"})
+    assert (request.batch.body, request.errors) == (["first", "second"], {})
+    assert [action.index for action in request.actions] == ["logs-2026.11.24"] * 2
+
+
 def test_documents_that_cannot_be_used_are_accepted_and_kept() -> None:
     deep: Any = 1
     for _ in range(70):
