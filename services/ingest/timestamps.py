@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import re
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, timezone, tzinfo
 from functools import lru_cache
@@ -196,6 +197,17 @@ def parse_layout(text: str, layout: Layout, zone: tzinfo) -> int:
     if layout.name == "epoch":
         return epoch_nanos(text)
     return _parse_slow(text, zone, layout, int(time.time() // _DAY))
+
+
+def parse_stamps(texts: Sequence[str], layout: Layout, zone: tzinfo) -> list[int]:
+    """Reads texts that are known to have the given layout, or are empty: 0."""
+    if layout.name == "iso":
+        return [parse_iso(text, zone) if text else 0 for text in texts]
+    if layout.name == "epoch":
+        return list(map(epoch_nanos, texts))
+    today = int(time.time() // _DAY)
+    known = {text: _parse_slow(text, zone, layout, today) for text in set(texts)}
+    return [known[text] for text in texts]
 
 
 def parse_timestamp(text: str, zone: tzinfo) -> int:

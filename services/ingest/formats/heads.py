@@ -17,6 +17,7 @@ from functools import cache, lru_cache
 from typing import Final, NamedTuple
 
 from services.ingest import severity
+from services.ingest.formats.line_pattern import LinePattern
 from services.ingest.timestamps import LAYOUTS, Layout
 
 _LEVEL = severity.LEVEL_PATTERN
@@ -33,22 +34,22 @@ _MARK = (
 _PID = rf"(?:(?P<pid>\d{{1,8}})(?:#\d+:|{_SPACE}+---?){_SPACE}+)?"
 _COMPONENT = (
     r"(?:(?P<component>[A-Za-z_$](?>[\w.$/@#-]{0,120})(?::[\w.$/@#-]{1,60}){0,3}(?:\[\d{1,8}\])?)"
-    rf"(?:{_SPACE}*:{_SPACE}+|:$|{_SPACE}+-+{_SPACE}|{_SPACE}+(?=\[)|{_SPACE}*\|{_SPACE}*))?"
+    rf"(?P<colon>{_SPACE}*:{_SPACE}+|:$|{_SPACE}+-+{_SPACE}|{_SPACE}+(?=\[)|{_SPACE}*\|{_SPACE}*))?"
 )
 _CONTEXT = rf"(?P<context>(?:\[(?:-|(?:req-|pid |client |tid |[0-9a-f]{{8,}})[^\[\]\n]{{0,200}})\]{_SPACE}*){{1,3}})?"
 
 _THREAD = rf"(?P<box>\[(?:[^\[\]\n]|\[[^\[\]\n]{{0,80}}\]){{0,200}}\]{_SPACE}*)?"
 # What may stand between a level and the message.
-_BEHIND_LEVEL = rf"[\]:|,/]?{_SPACE}*(?:[-|:]{_SPACE}+)?{_PID}{_THREAD}{_COMPONENT}{_CONTEXT}(?:[-|:]{_SPACE}+)?"
+_BEHIND_LEVEL = rf"[\]:|,/]?{_SPACE}*(?:[-|:]{_SPACE}+)?{_PID}{_THREAD}{_COMPONENT}{_CONTEXT}(?P<dash>[-|:]{_SPACE}+)?(?P<message>.*)"
 _LEVELLED = rf"{_GAP}(?P<mid>(?:(?>{_BOX}|{_WORD})[ \t|:]{{1,3}}){{0,7}}?){_MARK}{_BEHIND_LEVEL}"
-_UNLEVELLED = rf"{_GAP}(?P<flow>stdout [FP] |stderr [FP] )?(?P<tag>[A-Za-z][\w.$/-]{{0,80}}\[\d{{1,8}}\]:{_SPACE}+)?"
+_UNLEVELLED = rf"(?P<gap>{_GAP})(?P<flow>stdout [FP] |stderr [FP] )?(?P<tag>[A-Za-z][\w.$/-]{{0,80}}\[\d{{1,8}}\]:{_SPACE}+)?(?P<rest>.*)"
 
-_LEAD_ID = rf"(?P<lead>(?:[\w.-]{{1,60}} +\| +)|\[?{_LEVEL}\]?:?[ \t|-]+|(?:(?>[^\s\[\]0-9._#/]*[0-9._#/][^\s\[\]]*|[A-Z](?=\s)){_SPACE}+){{1,3}}?)"
+_LEAD_ID = rf"[\w.-]{{1,60}} +\| +|\[?{_LEVEL}\]?:?[ \t|-]+|(?:(?>[^\s\[\]0-9._#/]*[0-9._#/][^\s\[\]]*|[A-Z](?=\s)){_SPACE}+){{1,3}}?"
 # In front of an epoch number: a label in capitals or a dash, or the columns of a table, which go on behind the number.
-_LEAD_LABEL = rf"(?P<lead>(?:-|[A-Z][A-Z0-9_]{{1,30}}){_SPACE}+(?:\S{{1,80}}{_SPACE}+)?)"
-_LEAD_TABLE = rf"(?P<lead>[0-9]\S{{0,80}}{_SPACE}+(?:\S{{1,80}}{_SPACE}+){{0,4}}?)"
+_LEAD_LABEL = rf"(?:-|[A-Z][A-Z0-9_]{{1,30}}){_SPACE}+(?:\S{{1,80}}{_SPACE}+)?"
+_LEAD_TABLE = rf"[0-9]\S{{0,80}}{_SPACE}+(?:\S{{1,80}}{_SPACE}+){{0,4}}?"
 _LEADS: Final = (
-    ("()", tuple(name for name in LAYOUTS if name != "glog")),
+    ("", tuple(name for name in LAYOUTS if name != "glog")),
     (_LEAD_ID, ("iso", "ctime", "ctime_year_first", "clf", "slash", "slash_short")),
     (_LEAD_LABEL, ("epoch",)),
 )
@@ -56,23 +57,39 @@ _LEADS: Final = (
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Head:
-    """A compiled head: the layout of its stamp, and the expression from the start of the line to the end of the stamp.
+    """A head: the layout of its stamp, the expression from the start of the line to the end of the stamp, and that of a whole line.
 
-    Groups of `regex`: what stands in front of the stamp, and the stamp.
+    Groups of `regex`: what stands in front of the stamp, and the stamp. Those of `lines` are the fields of HeadedLine, or of
+    glog's own: level, stamp, process id, place in the source, message.
     """
 
     layout: Layout
     regex: re.Pattern[str]
+    lines: LinePattern
 
 
-@dataclass(frozen=True, slots=True)
-class Rest:
-    """The expressions from the end of the stamp to the message: with a level, without one, behind a level in front of the stamp, and glog's own."""
+class HeadedLine(NamedTuple):
+    """The parts of a line with a stamp: with a level behind it, from `mid` to `message`, or without one, from `gap`."""
 
-    levelled: re.Pattern[str]
-    unlevelled: re.Pattern[str]
-    behind_level: re.Pattern[str]
-    glog: re.Pattern[str]
+    lead: str
+    stamp: str
+    mid: str
+    bare: str
+    module: str
+    boxed: str
+    angled: str
+    small: str
+    pid: str
+    box: str
+    component: str
+    colon: str
+    context: str
+    dash: str
+    message: str
+    gap: str
+    flow: str
+    tag: str
+    rest: str
 
 
 class HeadFields(NamedTuple):
@@ -91,22 +108,26 @@ class HeadFields(NamedTuple):
 @cache
 def line_heads() -> tuple[Head, ...]:
     """Returns all heads in the order of trial; compiled once, at the first use."""
-    heads = [Head(LAYOUTS[name], re.compile(rf"{lead}[\[(<]?({LAYOUTS[name].embedded})(?![0-9])[\])>]?", re.ASCII)) for lead, names in _LEADS for name in names]
-    table = Head(LAYOUTS["epoch"], re.compile(rf"{_LEAD_TABLE}({LAYOUTS['epoch'].embedded}){_SPACE}+-?[0-9]{{1,8}}(?={_SPACE})", re.ASCII))
-    glog = Head(LAYOUTS["glog"], re.compile(rf"([IWEFD])({LAYOUTS['glog'].embedded})(?= +\d)", re.ASCII))
-    return (*heads, table, glog)
+    heads = [_usual_head(name, rf"({lead})[\[(<]?({LAYOUTS[name].embedded})(?![0-9])[\])>]?") for lead, names in _LEADS for name in names]
+    table = _usual_head("epoch", rf"({_LEAD_TABLE})({LAYOUTS['epoch'].embedded}){_SPACE}+-?[0-9]{{1,8}}(?={_SPACE})")
+    glog = rf"([IWEFD])({LAYOUTS['glog'].embedded})(?= +\d)"
+    place = r"(?> +(\d{1,8}) ([\w./-]+:\d+)\] ?)?(.*)"
+    return (*heads, table, Head(LAYOUTS["glog"], re.compile(glog, re.ASCII), LinePattern(rf"(?>{glog}){place}", re.DOTALL)))
+
+
+def _usual_head(layout: str, pattern: str) -> Head:
+    return Head(LAYOUTS[layout], re.compile(pattern, re.ASCII), LinePattern(rf"(?>{pattern})(?:(?>{_LEVELLED})|{_UNLEVELLED})", re.DOTALL))
 
 
 @cache
-def line_rest() -> Rest:
-    """Returns the expressions from stamp to message; compiled once, at the first use."""
-    return Rest(
-        re.compile(_LEVELLED, re.ASCII),
-        re.compile(_UNLEVELLED, re.ASCII),
-        re.compile(_BEHIND_LEVEL, re.ASCII),
-        re.compile(r" +(\d{1,8}) ([\w./-]+:\d+)\] ?", re.ASCII),
-    )
+def any_head() -> LinePattern:
+    """Returns the expression of lines that have any head; its first group is not empty for them."""
+    heads = "|".join(head.regex.pattern for head in line_heads())
+    return LinePattern(rf"(?=({heads})).*", re.DOTALL)
 
+
+BEHIND_LEVEL: Final = LinePattern(_BEHIND_LEVEL, re.DOTALL)
+"""From the end of a stamp to the message, where the level stands in front of the stamp."""
 
 LEVEL_FIRST: Final = re.compile(rf"\[?(?P<level>{_LEVEL})\]?(?::(?P<component>[\w.]{{1,80}}):|[ \t]*[:|][ \t]*|[ \t]+-[ \t]+|(?<=\])[ \t]*)", re.ASCII)
 """A line without a stamp that opens with its level: `ERROR:root:message`, `[WARN] message`."""

@@ -11,8 +11,8 @@ from services.ingest import severity
 from services.ingest.batch import Batch
 from services.ingest.formats.base import add_attributes
 from services.ingest.formats.continuation import join_continuations
-from services.ingest.formats.heads import LEVEL_FIRST, Head, HeadFields, classify, line_heads, line_rest, read_head
-from services.ingest.timestamps import parse_layout
+from services.ingest.formats.heads import BEHIND_LEVEL, LEVEL_FIRST, Head, HeadFields, any_head, classify, line_heads, read_head
+from services.ingest.timestamps import parse_stamps
 
 FLOOR: Final = 0.05
 """Confidence for text of which nothing is understood: plain takes what no other format wants."""
@@ -41,26 +41,36 @@ class Plain:
 
     def parse(self, batch: Batch, rows: Sequence[int], zone: tzinfo) -> int:
         """Moves stamp, level, host, component, process and thread off the message."""
-        matched = 0
-        bodies, stamps = batch.body, batch.timestamp
+        texts = [batch.body[row] for row in rows]
         order = list(line_heads())
-        for row in rows:
-            body = bodies[row]
-            found = match_head(body, order)
-            nanos = 0
-            if found is not None:
-                match, head = found
-                nanos = parse_layout(match.group(2), head.layout, zone)
-            if found is None or not nanos:
-                matched += _read_level_first(batch, row)
+        stamped: list[tuple[str, ...]] | None = None
+        matched = position = 0
+        reach = len(rows)
+        while position < len(rows):
+            # The lines of a file look alike: as many as may be are read with the head that fitted last, up to one that only another fits.
+            if match_head(texts[position], order) is None:
+                matched += _read_level_first(batch, rows[position])
+                position += 1
                 continue
-            matched += 1
-            if not stamps[row]:
-                stamps[row] = nanos
-            if head.layout.name == "glog":
-                _take_glog(batch, row, match)
+            head = order[0]
+            found = head.lines.read(texts[position : position + reach])
+            times = parse_stamps([groups[1] for groups in found], head.layout, zone)
+            take = _take_glog if head.layout.name == "glog" else _take_line
+            for groups, nanos in zip(found, times, strict=True):
+                row = rows[position]
+                if nanos:
+                    take(batch, row, groups, nanos)
+                    matched += 1
+                else:
+                    if not groups[1]:
+                        stamped = stamped or any_head().read(texts)
+                        if stamped[position][0] and match_head(texts[position], order):
+                            reach = 8
+                            break
+                    matched += _read_level_first(batch, row)
+                position += 1
             else:
-                _take_rest(batch, row, match.group(1), match.end())
+                reach *= 2
         return matched
 
 
@@ -75,27 +85,24 @@ def match_head(body: str, order: list[Head]) -> tuple[re.Match[str], Head] | Non
     return None
 
 
-def _take_rest(batch: Batch, row: int, lead: str, position: int) -> None:
-    """Fills row `row` from what stands in front of the stamp and behind it, and leaves the message as its body."""
-    body = batch.body[row]
-    rest = line_rest()
-    match = rest.levelled.match(body, position)
-    if match is not None:
-        mid, bare, module, boxed, angled, small, pid, box, component, context = match.groups()
+def _take_line(batch: Batch, row: int, groups: tuple[str, ...], nanos: int) -> None:
+    """Fills row `row` from the groups of a line with a stamp (HeadedLine), and leaves the message as its body."""
+    if not batch.timestamp[row]:
+        batch.timestamp[row] = nanos
+    lead, _, mid, bare, module, boxed, angled, small, pid, box, component, colon, context, dash, message, gap, flow, tag, rest = groups
+    level = bare or boxed or angled or small
+    if level:
         fields = read_head(lead, mid) if lead or mid else _NOTHING
-        level = bare or boxed or angled or small
     else:
         fields = read_head(lead, "") if lead else _NOTHING
-        level, module = fields.level, ""
-        match = rest.behind_level.match(body, position) if level else None
-        if match is None:
-            _take_unlevelled(batch, row, fields, position)
+        level = fields.level
+        if not level:
+            _take_unlevelled(batch, row, fields, flow, tag, rest)
             return
-        pid, box, component, context = match.groups()
-    end = match.end()
+        [(pid, box, component, colon, context, dash, message)] = BEHIND_LEVEL.read((f"{gap}{flow}{tag}{rest}",))
     if component and fields.component and "." not in component:
         # The head has its component already: a word and a colon behind the level open the message.
-        component, end = "", match.start("component")
+        component, message = "", f"{component}{colon}{context}{dash}{message}"
     component = component or module or fields.component
     process = int(pid) if pid else fields.pid
     attributes: dict[str, object] = {}
@@ -131,16 +138,11 @@ def _take_rest(batch: Batch, row: int, lead: str, position: int) -> None:
         attributes["thread.name"] = thread
     if client:
         attributes["client.address"] = client
-    _finish(batch, row, fields, level, attributes, body[end:])
+    _finish(batch, row, fields, level, attributes, message)
 
 
-def _take_unlevelled(batch: Batch, row: int, fields: HeadFields, position: int) -> None:
+def _take_unlevelled(batch: Batch, row: int, fields: HeadFields, flow: str, tag: str, message: str) -> None:
     """Fills row `row` from a line that names no level: what follows its stamp is the message, or `program[pid]: message`."""
-    body = batch.body[row]
-    match = line_rest().unlevelled.match(body, position)
-    if match is None:
-        return
-    flow, tag = match.groups()
     attributes: dict[str, object] = {}
     if tag:
         component, _, number = tag.rstrip()[:-2].partition("[")
@@ -150,15 +152,16 @@ def _take_unlevelled(batch: Batch, row: int, fields: HeadFields, position: int) 
         attributes["component"] = fields.component
     if flow:
         attributes["log.iostream"] = flow.partition(" ")[0]
-    _finish(batch, row, fields, "", attributes, body[match.end() :])
+    _finish(batch, row, fields, "", attributes, message)
 
 
-def _take_glog(batch: Batch, row: int, head: re.Match[str]) -> None:
+def _take_glog(batch: Batch, row: int, groups: tuple[str, ...], nanos: int) -> None:
     """Fills row `row` from `Lmmdd hh:mm:ss.uuuuuu pid file:line] message`."""
-    body = batch.body[row]
-    match = line_rest().glog.match(body, head.end())
-    attributes: dict[str, object] = {"process.pid": int(match.group(1)), "component": match.group(2)} if match else {}
-    _finish(batch, row, _NOTHING, _GLOG_LEVELS[head.group(1)], attributes, body[match.end() if match else head.end() :])
+    if not batch.timestamp[row]:
+        batch.timestamp[row] = nanos
+    level, _, pid, place, message = groups
+    attributes: dict[str, object] = {"process.pid": int(pid), "component": place} if pid else {}
+    _finish(batch, row, _NOTHING, _GLOG_LEVELS[level], attributes, message)
 
 
 def _finish(batch: Batch, row: int, fields: HeadFields, level: str, attributes: dict[str, object], message: str) -> None:
