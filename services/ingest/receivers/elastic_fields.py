@@ -55,8 +55,10 @@ class EcsReader:
             if not timestamp:
                 document["@timestamp"] = stamp
         level = take_text(document, "log", "level") if "log" in document or "log.level" in document else ""
-        if not level and type(document.get("level")) is str:
-            level = document.pop("level")
+        if not level:
+            # Not of ECS, but what loggers that write to Elasticsearch say: Pino and Zap, and Winston.
+            name = next((name for name in ("level", "severity") if type(document.get(name)) is str), "")
+            level = document.pop(name) if name else ""
         dataset = ""
         if "data_stream" in document or "data_stream.dataset" in document:
             dataset = text_of(document, "data_stream", "dataset")

@@ -76,6 +76,13 @@ def test_fields_of_ecs_become_columns_and_the_rest_attributes() -> None:
     }
 
 
+@pytest.mark.parametrize("name", ["level", "severity"])
+def test_the_levels_of_loggers_are_severities_where_they_are_texts(name: str) -> None:
+    found = one({"message": "x", name: "warning"})
+    assert (found["severity_number"], found["severity_text"], found["attributes"]) == (13, "warning", {"elasticsearch.index": "logs-app-default"})
+    assert one({"message": "x", name: {"of": "concern"}})["attributes"][name] == {"of": "concern"}
+
+
 def test_dotted_names_are_the_same_fields() -> None:
     document = {"@timestamp": "2026-11-24T09:00:00Z", "message": "m", "log.level": "WARN", "host.name": "h", "service.name": "s", "trace.id": "c" * 32}
     found = one(document)
