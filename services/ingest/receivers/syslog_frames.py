@@ -13,7 +13,7 @@ MAX_SKIPPED = 64 * 1024 * 1024
 _COUNT = re.compile(rb"[1-9]\d{0,19} ")
 _COUNT_START = re.compile(rb"[1-9]\d{0,19}\Z")
 _LINE_END = re.compile(rb"[\n\0]")
-_BETWEEN = b"\r\n\0"
+_ENDS = b"\r\n\0"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,7 @@ class FrameReader:
                 position = self._pass_over(buffer, position)
                 continue
             first = buffer[position]
-            if first in _BETWEEN:
+            if first in _ENDS:
                 position += 1
                 continue
             count = _COUNT.match(buffer, position) if 0x31 <= first <= 0x39 else None
@@ -62,8 +62,11 @@ class FrameReader:
                     continue
                 if start + length > size:
                     break
-                messages.append(buffer[start : start + length])
                 position = start + length
+                # rsyslog counts the line end of its template too.
+                message = buffer[start:position].rstrip(_ENDS)
+                if message:
+                    messages.append(message)
                 continue
             end = _LINE_END.search(buffer, position)
             if end is None:
