@@ -73,6 +73,8 @@ WORDS: Final[dict[str, int]] = {
 }
 """Severity number by lower-case word. `crit` is the syslog word; `critical` is the top level of Python and .NET."""
 
+_USUAL_WORDS: Final = WORDS | {word.upper(): number for word, number in WORDS.items()}
+
 LEVEL_PATTERN: Final = (
     "(?:TRACE|VERBOSE|FINEST|FINER|FINE|CONFIG|DEBUG|INFO(?:RMATION(?:AL)?)?|NOTICE|WARN(?:ING)?|"
     "ERR(?:OR)?|SEVERE|FAILURE|CRIT(?:ICAL)?|ALERT|FATAL|PANIC|EMERG(?:ENCY)?)"
@@ -83,11 +85,13 @@ _LEADING = re.compile(
     r"[*\[<( ]{0,4}(trace|debug|info|notice|warn(?:ing)?|err(?:or)?|severe|crit(?:ical)?|alert|fatal|panic|emerg(?:ency)?)[\])>*]{0,3}\s?:",
     re.IGNORECASE,
 )
+_LONGEST_LEADING: Final = 18
+"""Characters that a leading level can have, its colon among them."""
 
 
 def severity_of_word(word: str) -> int:
     """Returns the severity number for a level word or letter in any case, or 0."""
-    return WORDS.get(word) or WORDS.get(word.strip().lower(), UNKNOWN)
+    return _USUAL_WORDS.get(word) or WORDS.get(word.strip().lower(), UNKNOWN)
 
 
 def severity_of_number(level: int) -> int:
@@ -116,7 +120,7 @@ def severity_of_status(status: int) -> int:
 
 def leading_severity(message: str) -> tuple[int, str]:
     """Returns number and word of the level that a message opens with (`error: …`), or (0, "")."""
-    match = _LEADING.match(message)
+    match = _LEADING.match(message) if ":" in message[:_LONGEST_LEADING] else None
     if match is None:
         return UNKNOWN, ""
     word = match.group(1)

@@ -8,18 +8,19 @@ from datetime import tzinfo
 
 from services.ingest import severity
 from services.ingest.batch import Batch
-from services.ingest.formats.base import add_attributes, matching_share
+from services.ingest.formats.base import add_attributes, fill_times, matching_share
 from services.ingest.formats.continuation import join_continuations
-from services.ingest.timestamps import LAYOUTS, parse_layout
+from services.ingest.formats.line_pattern import LinePattern
+from services.ingest.timestamps import LAYOUTS
 
 _CTIME = LAYOUTS["ctime"]
 _LEVEL = r"(?:emerg|alert|crit|error|warn|notice|info|debug|trace[1-8])"
-_LINE = re.compile(
+_LINE = LinePattern(
     rf"\[(?P<time>{_CTIME.embedded})\] \[(?:(?P<module>[\w.-]{{0,60}}):)?(?P<level>{_LEVEL})\]"
     r"(?: \[pid (?P<pid>\d{1,10})(?::tid (?P<tid>\d{1,20}))?\])?"
     r"(?: (?P<file>[\w./-]{1,120}\(\d{1,6}\)):)?(?P<os> \(\d{1,6}\)[^:\[\n]{1,200}:)?"
     r"(?: \[(?:remote|client) (?P<client>[\w.:%-]{1,100})\])?(?P<os2> \(\d{1,6}\)[^:\[\n]{1,200}:)? ?(?P<message>(?:(?P<code>AH\d{5}): )?.*)",
-    re.ASCII | re.DOTALL,
+    re.DOTALL,
 )
 _DETECT = re.compile(rf"\[{_CTIME.embedded}\] \[(?:[\w.-]{{0,60}}:)?{_LEVEL}\]", re.ASCII)
 _REFERRER = re.compile(r", referer: (\S{1,2000})(?=\n|$)")
@@ -44,15 +45,12 @@ class ApacheError:
         """Moves time, level, module, process, thread, client, error code and referrer off the message."""
         matched = 0
         bodies = batch.body
-        match_line = _LINE.match
-        for row in rows:
-            match = match_line(bodies[row])
-            if match is None:
+        lines = _LINE.read([bodies[row] for row in rows])
+        fill_times(batch, rows, [line[0] for line in lines], _CTIME, zone)
+        for row, (time, module, level, pid, tid, file, status, client, late_status, message, code) in zip(rows, lines, strict=True):
+            if not time:
                 continue
             matched += 1
-            time, module, level, pid, tid, file, status, client, late_status, message, code = match.groups()
-            if not batch.timestamp[row]:
-                batch.timestamp[row] = parse_layout(time, _CTIME, zone)
             if not batch.severity_number[row]:
                 batch.severity_number[row] = severity.severity_of_word(level.rstrip("12345678"))
                 batch.severity_text[row] = level

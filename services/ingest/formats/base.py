@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from datetime import tzinfo
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 from services.ingest.batch import Batch
+from services.ingest.timestamps import Layout, parse_stamps
 
 
 class Format(Protocol):
@@ -57,10 +58,22 @@ def matching_share(lines: Sequence[str], pattern: re.Pattern[str]) -> float:
     return sum(1 for line in filled if match(line)) / len(filled)
 
 
-def add_attributes(batch: Batch, row: int, found: dict[str, object]) -> None:
-    """Adds attributes that a format found; what the sender set itself under the same name stays."""
+def add_attributes(batch: Batch, row: int, found: dict[str, Any]) -> None:
+    """Adds attributes that a format found; what the sender set itself under the same name stays. `found` becomes the batch's own."""
     present = batch.attributes[row]
-    batch.attributes[row] = {**found, **present} if present else found or present
+    if present:
+        found |= present
+    if found:
+        batch.attributes[row] = found
+
+
+def fill_times(batch: Batch, rows: Sequence[int], texts: Sequence[str], layout: Layout, zone: tzinfo) -> None:
+    """Fills the times of the rows that have none from texts of the given layout; an empty text is none."""
+    column = batch.timestamp
+    blank = [(row, text) for row, text in zip(rows, texts, strict=True) if not column[row] and text]
+    if blank:
+        for (row, _), nanos in zip(blank, parse_stamps([text for _, text in blank], layout, zone), strict=True):
+            column[row] = nanos
 
 
 @runtime_checkable

@@ -9,8 +9,9 @@ from typing import Any
 
 from services.ingest import severity
 from services.ingest.batch import Batch
-from services.ingest.formats.base import add_attributes, matching_share, single_lines
+from services.ingest.formats.base import add_attributes, fill_times, matching_share, single_lines
 from services.ingest.formats.json_lines import JsonLines
+from services.ingest.formats.line_pattern import LinePattern
 from services.ingest.timestamps import LAYOUTS, parse_iso, parse_layout
 
 _ISO = LAYOUTS["iso"].embedded
@@ -23,10 +24,11 @@ _RFC5424 = re.compile(
     r'(?P<data>-|(?:\[[^\s\]="]{1,64}(?: [^\s\]="]{1,64}="[^"\\\]]*(?:\\.[^"\\\]]*)*")*\])+)(?: (?:\ufeff)?(?P<message>.*))?$',
     re.ASCII | re.DOTALL,
 )
-_RFC3164 = re.compile(
+_RFC3164 = LinePattern(
     rf"(?:<(?P<pri>\d{{1,3}})>)?(?:(?P<stamp>{_BSD.embedded})|(?P<iso>{_ISO})) (?P<host>(?!-+ ){_NO_LEVEL}[\w.:@-]{{1,255}}) +"
-    r"(?P<app>[^\s:\[\]()]{1,64}|-- [^\s:\[]{1,64})(?:\((?P<module>[^)\s]{1,64})\))?(?:\[(?P<pid>[^\]\s]{1,32})\])?: ?(?P<message>.*)$",
-    re.ASCII | re.DOTALL,
+    r"(?P<app>[^\s:\[\]()]{1,64}|-- [^\s:\[]{1,64})(?:\((?P<module>[^)\s]{1,64})\))?(?:\[(?P<pid>[^\]\s]{1,32})\])?: ?"
+    r"(?P<message>.*)$",
+    re.DOTALL,
 )
 # What the syslog() of a C library and Python's SysLogHandler write: no host, often no stamp either.
 _HOSTLESS = re.compile(
@@ -83,46 +85,45 @@ class Syslog:
         """Moves stamp, host, program, process id, priority and structured data off the message."""
         matched = 0
         objects: list[int] = []
-        bodies = batch.body
-        for row in rows:
-            body = bodies[row]
-            match = _RFC3164.match(body)
-            if match is not None:
+        bodies, hosts, services, numbers = batch.body, batch.host, batch.service, batch.severity_number
+        lines = _RFC3164.read([bodies[row] for row in rows])
+        fill_times(batch, rows, [line[1] for line in lines], _BSD, zone)
+        fill_times(batch, rows, [line[2] for line in lines], LAYOUTS["iso"], zone)
+        for row, (pri, _, _, host, service, module, pid, message) in zip(rows, lines, strict=True):
+            if host:
                 # Nearly every message: read without a dictionary of its parts.
-                pri, stamp, iso, host, service, module, pid, message = match.groups()
-                found = _read_pid(pid)
+                found = _read_pid(pid) if pid else {}
                 if module:
                     found["syslog.module"] = module
-                service = service.removeprefix("-- ")
-                if not batch.timestamp[row]:
-                    batch.timestamp[row] = parse_iso(iso, zone) if iso else parse_layout(stamp, _BSD, zone)
+                if service[0] == "-":
+                    service = service.removeprefix("-- ")
             else:
-                rare = _match_rare(body)
+                rare = _match_rare(bodies[row])
                 if rare is None:
                     self._name_peer(batch, row)
                     continue
                 match, found, service = rare
                 part = match.groupdict()
-                pri, host, message = part["pri"], part.get("host"), part["message"] or ""
+                pri, host, message = part["pri"] or "", part.get("host") or "", part["message"] or ""
                 if not batch.timestamp[row]:
                     batch.timestamp[row] = _read_stamp(part, zone)
             matched += 1
-            if not batch.host[row]:
-                if host is not None and host != "-":
-                    batch.host[row] = host
+            if not hosts[row]:
+                if host and host != "-":
+                    hosts[row] = host
                 else:
                     self._name_peer(batch, row)
-            if service and not batch.service[row]:
-                batch.service[row] = service
-            if pri is not None and (priority := int(pri)) < 192:
+            if service and not services[row]:
+                services[row] = service
+            if pri and (priority := int(pri)) < 192:
                 found["syslog.facility"] = priority >> 3
-                if not batch.severity_number[row]:
-                    batch.severity_number[row] = severity.severity_of_priority(priority)
-            elif not batch.severity_number[row]:
-                batch.severity_number[row], batch.severity_text[row] = severity.leading_severity(message)
-            if message.strip():
+                if not numbers[row]:
+                    numbers[row] = severity.severity_of_priority(priority)
+            elif not numbers[row]:
+                numbers[row], batch.severity_text[row] = severity.leading_severity(message)
+            if message and not message.isspace():
                 message = message.removeprefix(_COOKIE).lstrip() if message.startswith(_COOKIE) else message
-                bodies[row] = message or body
+                bodies[row] = message or bodies[row]
                 if message[:1] == "{":
                     objects.append(row)
             if found:
