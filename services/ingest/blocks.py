@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import asyncpg
@@ -23,6 +23,29 @@ if TYPE_CHECKING:
 MAX_LINES_BYTES = 256 * 1024 * 1024
 """Largest decompressed content of a block that is accepted when reading one back."""
 _COLUMNS = "id, day, events, first_timestamp, last_timestamp, created_at"
+_STORE = """
+    stored AS (
+        INSERT INTO ingest.blocks (id, day, keep_days, events, first_timestamp, last_timestamp, summary, lines)
+        SELECT * FROM unnest($1::bigint[], $2::int[], $3::int[], $4::int[], $5::bigint[], $6::bigint[], $7::bytea[], $8::bytea[]) {where}
+    ),
+    told AS (INSERT INTO ingest.feed (id, day) SELECT * FROM unnest($1::bigint[], $2::int[]) {where}),
+    held AS (
+        INSERT INTO ingest.held_sources (day, keep_days, source) SELECT * FROM unnest($9::int[], $10::int[], $11::text[]) {where} ON CONFLICT DO NOTHING
+    )
+"""
+_INSERT = f"WITH {_STORE.format(where='')} SELECT"
+# Nothing is written when a digest is held. When another transaction takes one meanwhile, the statement fails: it divides by zero.
+_CLAIM_AND_INSERT = f"""
+WITH claimed AS (
+        INSERT INTO ingest.request_digests AS known (digest, expires_at) SELECT * FROM unnest($12::bytea[], $13::timestamptz[])
+        WHERE NOT EXISTS (SELECT FROM ingest.request_digests WHERE digest = ANY ($12) AND expires_at > now())
+        ON CONFLICT (digest) DO UPDATE SET expires_at = excluded.expires_at WHERE known.expires_at <= now()
+        RETURNING 1
+    ),
+    won AS (SELECT count(*) > 0 AS won, 1 / (count(*) IN (0, cardinality($12)))::int AS whole FROM claimed),
+    {_STORE.format(where="WHERE (SELECT won FROM won)")}
+SELECT won AND whole = 1 FROM won
+"""  # noqa: S608  made of constants
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,16 +86,29 @@ class BlockIds:
         return self._next - 1
 
 
-async def insert_blocks(connection: SqlConnection, blocks: Sequence[NewBlock]) -> None:
-    """Inserts blocks and their feed entries in the caller's transaction."""
-    await connection.executemany(
-        """
-        INSERT INTO ingest.blocks (id, day, keep_days, events, first_timestamp, last_timestamp, summary, lines)
-        VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
-        """,
-        [(b.id, b.day, b.keep_days, b.events, b.first_timestamp, b.last_timestamp, b.summary, b.lines) for b in blocks],
-    )
-    await connection.execute("INSERT INTO ingest.feed (id, day) SELECT * FROM unnest($1::bigint[], $2::int[])", [b.id for b in blocks], [b.day for b in blocks])
+async def insert_blocks(connection: SqlConnection, blocks: Sequence[NewBlock], held: Sequence[tuple[int, int, str]]) -> None:
+    """Inserts blocks, their feed entries and who their partitions hold (day, days kept, source), in the caller's transaction."""
+    await connection.execute(_INSERT, *_columns_of(blocks, held))
+
+
+async def store_blocks(connection: SqlConnection, blocks: Sequence[NewBlock], held: Sequence[tuple[int, int, str]], claims: Mapping[bytes, timedelta]) -> bool:
+    """Claims digests, each for its lifetime, and inserts what `insert_blocks` does, in a transaction of its own.
+
+    Returns False, and has stored nothing, when one of the digests is not free.
+    """
+    digests = sorted(claims)  # so that two replicas cannot deadlock
+    now = datetime.now(UTC)
+    try:
+        stored: bool = await connection.fetchval(_CLAIM_AND_INSERT, *_columns_of(blocks, held), digests, [now + claims[digest] for digest in digests])
+    except asyncpg.DivisionByZeroError:
+        return False
+    return stored
+
+
+def _columns_of(blocks: Sequence[NewBlock], held: Sequence[tuple[int, int, str]]) -> list[list[Any]]:
+    """Returns the parameters of _STORE."""
+    rows = [(b.id, b.day, b.keep_days, b.events, b.first_timestamp, b.last_timestamp, b.summary, b.lines) for b in blocks]
+    return [*map(list, zip(*rows, strict=True))] + ([*map(list, zip(*held, strict=True))] if held else [[], [], []])
 
 
 async def read_horizon(pool: asyncpg.Pool[Any]) -> datetime:

@@ -13,7 +13,7 @@ import structlog
 from kit.db import is_unavailable, unavailable
 from kit.errors import Unavailable
 from services.ingest.announcer import Announcer
-from services.ingest.blocks import BlockIds, NewBlock, insert_blocks
+from services.ingest.blocks import BlockIds, NewBlock, insert_blocks, store_blocks
 from services.ingest.drafts import Draft
 from services.ingest.groups import Group, Outcome, Submission
 from services.ingest.isolation import TooManyTries, find_failing
@@ -151,7 +151,7 @@ class Committer:
         outcomes = group.outcomes()
         try:
             self._announcer.announce([block.id for block in blocks])
-            self.partitions.remember_sources(blocks)
+            self.partitions.remember(blocks)
             self._vault.remember_joins(group.prepared.masked)
             self._count(group)
         except Exception as error:
@@ -163,6 +163,10 @@ class Committer:
         """Commits digests, blocks and rejected records in one transaction; returns the blocks that are new."""
         async with self._pool.acquire() as connection:
             await self.partitions.ensure(connection, {draft.partition for draft in drafts})
+            # Nearly every group holds nothing but events, all of them new: one statement stores it.
+            if blocks and group.plain and await store_blocks(connection, blocks, self.partitions.fresh_sources(blocks), group.claims):
+                group.settle_claims(set(group.claims))
+                return blocks
             async with connection.transaction():
                 group.settle_claims(await _claim_digests(connection, group.claims))
                 if group.lost:
@@ -170,8 +174,7 @@ class Committer:
                     drafts = group.draft(self._max_events)
                     blocks = await self._build(group, drafts, inline=inline)
                 if blocks:
-                    await insert_blocks(connection, blocks)
-                    await self.partitions.note_sources(connection, blocks)
+                    await insert_blocks(connection, blocks, self.partitions.fresh_sources(blocks))
                     placed = [Placed(block.id, block.day, draft.rows) for block, draft in zip(blocks, drafts, strict=True)]
                     await self._vault.insert(connection, group.prepared.masked, placed)
                 await self._rejections.insert(connection, ((submission.arrival, rejections) for submission, rejections in group.rejections()))

@@ -106,6 +106,14 @@ class Group:
             raise RuntimeError("the group was not prepared")
         return self._prepared
 
+    @property
+    def plain(self) -> bool:
+        """Whether events and digests are all that is to be stored."""
+        prepared = self.prepared
+        if prepared.rejections or prepared.masked.sealed or prepared.masked.joins:
+            return False
+        return not any(submission.rejections or submission.replayed for submission in self._submissions)
+
     def prepare(self, pipeline: Pipeline) -> None:
         """Digests the requests as they were sent, then prepares their records as one batch."""
         batch, observed_at, formats, apart = Batch(), list[int](), list[str](), set[int]()

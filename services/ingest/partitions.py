@@ -19,6 +19,8 @@ DAYS_AHEAD = 2
 MAX_REMEMBERED = 200_000
 """Sources of partitions that a process remembers to have noted."""
 SECONDS_PER_DAY = 86_400
+FILLED_SECONDS = 3_600.0
+"""For so long a partition is not looked at again after something was stored in it; it is kept for a day at least."""
 _PREFIX = "blocks_"
 
 
@@ -51,6 +53,8 @@ class Partitions:
         self._retention_days = retention_days
         self._known: set[Partition] = set()
         self._noted: set[tuple[int, int, str]] = set()
+        self._filled_at: dict[Partition, float] = {}
+        """When this process stored something in a partition last, in seconds since 1970."""
 
     async def ensure(self, connection: SqlConnection, wanted: Iterable[Partition]) -> None:
         """Creates the missing partitions, in a transaction of their own."""
@@ -72,37 +76,33 @@ class Partitions:
 
     def forget(self, partitions: Iterable[Partition]) -> None:
         """Asks for these again the next time: one of them was dropped meanwhile."""
-        self._known.difference_update(partitions)
+        for partition in partitions:
+            self._known.discard(partition)
+            self._filled_at.pop(partition, None)
 
-    async def note_sources(self, connection: SqlConnection, blocks: Sequence[NewBlock]) -> None:
-        """Notes which sources the partitions of inserted blocks hold, in the caller's transaction.
+    def fresh_sources(self, blocks: Sequence[NewBlock]) -> list[tuple[int, int, str]]:
+        """Returns what is to be noted when blocks are inserted: (day, days kept, source), without what is noted already.
 
-        The insert before it keeps retention from dropping the partitions until the transaction ends.
+        The insert keeps retention from dropping the partitions until its transaction ends.
         """
         held = {(*block.partition, source) for block in blocks for source in block.sources}
         fresh = sorted(key for key in held if key not in self._noted or self._may_go(Partition(key[0], key[1])))
-        if not fresh:
-            return
-        await connection.execute(
-            """
-            INSERT INTO ingest.held_sources (day, keep_days, source) SELECT * FROM unnest($1::int[], $2::int[], $3::text[])
-            ON CONFLICT DO NOTHING
-            """,
-            [day for day, _, _ in fresh],
-            [keep_days for _, keep_days, _ in fresh],
-            [storable(source) for _, _, source in fresh],
-        )
+        return [(day, keep_days, storable(source)) for day, keep_days, source in fresh]
 
-    def remember_sources(self, blocks: Sequence[NewBlock]) -> None:
+    def remember(self, blocks: Sequence[NewBlock]) -> None:
         """Does not note the sources of these blocks again; their transaction is committed."""
         if len(self._noted) > MAX_REMEMBERED:
             self._noted.clear()
+        now = time.time()
         for block in blocks:
             self._noted.update((*block.partition, source) for source in block.sources)
+            self._filled_at[block.partition] = now
 
     def _may_go(self, partition: Partition) -> bool:
-        """Says whether retention may drop a partition about now, by this clock or another."""
-        return partition.day + (partition.keep_days or self._retention_days) <= current_day() + 1
+        """Says whether retention may drop a partition about now, by this clock or another: nothing came into it for a day at least."""
+        if partition.day + (partition.keep_days or self._retention_days) > current_day() + 1:
+            return False
+        return not 0.0 <= time.time() - self._filled_at.get(partition, 0.0) < FILLED_SECONDS
 
 
 async def held_partitions(connection: SqlConnection) -> list[Partition]:

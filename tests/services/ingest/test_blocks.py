@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from datetime import timedelta
 from typing import Any
 
 import asyncpg
@@ -12,8 +13,9 @@ import pytest
 
 from kit.errors import InvalidArgument, Unavailable
 from services.ingest.batch import Batch
-from services.ingest.blocks import decompress_lines, get_blocks, get_events, list_blocks, parse_cursor, read_horizon
+from services.ingest.blocks import NewBlock, decompress_lines, get_blocks, get_events, list_blocks, parse_cursor, read_horizon, store_blocks
 from services.ingest.intake import Intake
+from services.ingest.partitions import Partition, Partitions, current_day
 from services.ingest.quality.book import QualityBook
 from services.ingest.rejections import Sealer
 from services.ingest.settings import IngestSettings
@@ -126,6 +128,23 @@ async def test_an_oversize_record_with_an_id_is_rejected_once(intake: Intake, po
     assert await take(intake, batch_of(huge, "b"), record_keys=["1", "2"]) == (1, 0, 1)
     assert await take(intake, batch_of("c", huge), record_keys=["3", "1"]) == (1, 1, 0)
     assert await pool.fetchval("SELECT count(*) FROM ingest.rejected_events") == 1
+
+
+async def test_what_another_replica_claims_meanwhile_is_not_stored_in_part(pool: asyncpg.Pool[Any]) -> None:
+    day, hour = current_day(), timedelta(hours=1)
+    claims = {b"one": hour, b"two": hour}
+    async with pool.acquire() as other:
+        await Partitions(1).ensure(other, [Partition(day, 0)])
+        transaction = other.transaction()
+        await transaction.start()
+        await other.execute("INSERT INTO ingest.request_digests VALUES ('two', now() + interval '1 hour')")
+        storing = asyncio.create_task(store_blocks(pool, [NewBlock(1, day, 1, 0, 0, b"", b"")], [(day, 0, "s")], claims))  # type: ignore[arg-type]
+        await asyncio.sleep(0.1)
+        await transaction.commit()
+    assert not await storing
+    assert await pool.fetchval("SELECT count(*) FROM ingest.request_digests") == 1
+    for table in ("blocks", "feed", "held_sources"):
+        assert await pool.fetchval(f"SELECT count(*) FROM ingest.{table}") == 0
 
 
 async def test_requests_of_another_sender_are_other_requests(intake: Intake) -> None:
