@@ -49,7 +49,7 @@ class Notes:
     `sources` the text is no event's: nothing is sealed, no source is exempt.
     """
 
-    __slots__ = ("_keys", "_sources", "field", "masked", "row", "rule_set", "rules")
+    __slots__ = ("_keys", "_sources", "_traced", "field", "masked", "row", "rule_set", "rules")
 
     def __init__(self, rule_set: RuleSet, keys: TokenKeys, sources: Sequence[str] | None) -> None:
         self.rule_set = rule_set
@@ -60,6 +60,7 @@ class Notes:
         """The rules that apply to the row."""
         self._keys = keys
         self._sources = sources
+        self._traced = any(rule.sealed for rule in rule_set.rules)
 
     def choose_rules(self) -> None:
         """Takes the rules that apply to the source of the row: needed only when there are exceptions."""
@@ -69,7 +70,8 @@ class Notes:
     def descend(self, step: str) -> str:
         """Goes to a member of the field, if the path matters; returns the path to come back to."""
         before = self.field
-        self.field = f"{before}/{step.replace('~', '~0').replace('/', '~1')}"
+        if self._traced:
+            self.field = f"{before}/{step.replace('~', '~0').replace('/', '~1')}"
         return before
 
     def ascend(self, name: str) -> None:

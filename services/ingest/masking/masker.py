@@ -11,15 +11,16 @@ from typing import Any, Final
 import orjson
 
 from services.ingest.batch import Batch
-from services.ingest.masking.hints import SEPARATOR
 from services.ingest.masking.hits import MaskingHits
 from services.ingest.masking.keys import TokenKeys
+from services.ingest.masking.looks import SEPARATOR, add_everywhere
 from services.ingest.masking.masked import Masked, Notes
 from services.ingest.masking.rules import BUILT_IN_RULES, MASK_PATTERN, MaskingRule
 from services.ingest.masking.ruleset import RuleSet
 
 _TOKEN = re.compile(MASK_PATTERN)
-_ENCODED_SEPARATOR: Final = b',"\\u001e",'
+_SEPARATOR: Final = SEPARATOR.encode()
+_ENCODED_SEPARATOR: Final = b'"\\u001e"'
 _LONGEST_TOKEN: Final = 48
 _MAX_ROUNDS: Final = 8
 _SMALL_NUMBER: Final = 10**12
@@ -136,51 +137,42 @@ class Masker:
         if not texts:
             return
         rule_set = notes.rule_set
-        found = rule_set.scanner.find_rows(SEPARATOR.join(texts).encode("utf-8", "surrogatepass"), len(texts))
-        everywhere = range(len(texts))
-        touched: set[int] = set()
-        for position, rule in enumerate(rule_set.rules):
-            rows = everywhere if found is None or position in rule_set.scanner.unhinted else found.get(position)
-            for row in rows or ():
-                notes.row = row
-                if rule_set.exceptions:
-                    notes.choose_rules()
-                    if rule not in notes.rules:
-                        continue
-                masked = _mask_one(texts[row], rule, notes)
-                if masked != texts[row]:
-                    texts[row] = masked
-                    touched.add(row)
-        for row in touched:
+        first_look = rule_set.first_look
+        joined = SEPARATOR.join(("", *texts, "")).encode("utf-8", "surrogatepass")
+        found = first_look.find(joined, _SEPARATOR, len(texts))
+        if found is None:
+            found = first_look.find_each(text.encode("utf-8", "surrogatepass") for text in texts)
+        for row, positions in add_everywhere(found, first_look.blind, len(texts)):
             notes.row = row
-            if rule_set.exceptions:
-                notes.choose_rules()
-            texts[row] = _settle(texts[row], notes)
+            text = texts[row]
+            masked = _mask_string(text, self._choose(positions, notes), notes)
+            if masked != text:
+                texts[row] = masked
 
     def _mask_attributes(self, column: list[dict[str, Any] | None], notes: Notes) -> None:
         filled = [row for row, attributes in enumerate(column) if attributes]
         if not filled:
             return
-        rule_set = notes.rule_set
-        scanner = rule_set.scanner
-        # One call encodes the column, with a text between the rows that says where they end.
-        parts: list[Any] = [SEPARATOR] * (2 * len(filled) - 1)
-        parts[::2] = [column[row] for row in filled]
-        found = scanner.find_rows(orjson.dumps(parts), len(filled), _ENCODED_SEPARATOR)
-        everywhere = {*scanner.unhinted, *scanner.keyed}
-        if not found and found is not None and not everywhere:
-            return
-        by_row: dict[int, list[MaskingRule]] = {}
-        for position, rule in enumerate(rule_set.rules):
-            places: Iterable[int] = range(len(filled)) if found is None or position in everywhere else found.get(position, ())
-            for place in places:
-                by_row.setdefault(filled[place], []).append(rule)
-        for row, rules in by_row.items():
+        first_look = notes.rule_set.first_look
+        # One call encodes the column, with a text around the rows that says where they end.
+        parts: list[Any] = [SEPARATOR] * (2 * len(filled) + 1)
+        parts[1::2] = [column[row] for row in filled]
+        found = first_look.find(orjson.dumps(parts), _ENCODED_SEPARATOR, len(filled))
+        if found is None:
+            found = first_look.find_each(orjson.dumps(column[row]) for row in filled)
+        for place, positions in add_everywhere(found, (*first_look.blind, *first_look.keyed), len(filled)):
+            row = filled[place]
             notes.row, notes.field = row, "attributes"
-            if rule_set.exceptions:
-                notes.choose_rules()
-                rules = [rule for rule in rules if rule in notes.rules]
-            column[row] = _mask_value(column[row], rules, notes)
+            column[row] = _mask_value(column[row], self._choose(positions, notes), notes)
+
+    @staticmethod
+    def _choose(positions: Sequence[int], notes: Notes) -> list[MaskingRule]:
+        """Returns the rules at these positions that apply to the row."""
+        rules = [notes.rule_set.rules[position] for position in positions]
+        if notes.rule_set.exceptions:
+            notes.choose_rules()
+            rules = [rule for rule in rules if rule in notes.rules]
+        return rules
 
 
 def _mask_value(value: Any, rules: Sequence[MaskingRule], notes: Notes) -> Any:
@@ -209,7 +201,8 @@ def _mask_value(value: Any, rules: Sequence[MaskingRule], notes: Notes) -> Any:
 def _mask_string(text: str, rules: Sequence[MaskingRule], notes: Notes) -> str:
     masked = text
     for rule in rules:
-        masked = _mask_one(masked, rule, notes)
+        if rule.linear or rule.regex.search(masked):
+            masked = _mask_one(masked, rule, notes)
     return masked if masked == text else _settle(masked, notes)
 
 
@@ -261,6 +254,8 @@ def _hide(value: Any, rule: MaskingRule, rules: Sequence[MaskingRule], notes: No
 def _settle(text: str, notes: Notes) -> str:
     """Applies all rules to a text that was changed until nothing changes: a token can uncover what stood beside a value."""
     for _ in range(_MAX_ROUNDS):
+        if notes.rule_set.first_look.is_clean(text):
+            break
         masked = text
         for rule in notes.rules:
             masked = _mask_one(masked, rule, notes)
@@ -271,52 +266,27 @@ def _settle(text: str, notes: Notes) -> str:
 
 
 def _mask_one(text: str, rule: MaskingRule, notes: Notes) -> str:
-    """Returns `text` with what `rule` finds in it replaced."""
-    if rule.linear:
-        return _mask_linear(text, rule, notes)
-    groups = rule.secret_groups
-    measure = rule.measure
-
-    def replace(match: re.Match[str]) -> str:
-        whole = match.group()
-        start, end = match.span()
-        for group in groups:
-            if match.start(group) >= 0:
-                start, end = match.span(group)
-                break
-        secret = text[start:end]
-        if measure is not None:
-            end = start + measure(secret)
-            secret = text[start:end]
-        if not secret or _TOKEN.fullmatch(secret) or _inside_token(text, start):
-            return whole
-        return text[match.start() : start] + notes.replace(rule, secret) + text[end : match.end()]
-
-    return rule.regex.sub(replace, text)
-
-
-def _mask_linear(text: str, rule: MaskingRule, notes: Notes) -> str:
-    """The same for a rule of a team. RE2 makes each search linear; the number of searches is bounded here."""
+    """Returns `text` with what `rule` finds in it replaced; the number of searches for a rule of a team is bounded."""
     if not rule.pattern:
         return text
+    measure = rule.measure
+    parts: list[str] = []
+    done = 0
     try:
-        found = rule.regex.finditer(text)
-        parts: list[str] = []
-        done = 0
-        for number, match in enumerate(found):
-            if number == MAX_MATCHES:
+        for number, match in enumerate(rule.regex.finditer(text)):
+            if number == MAX_MATCHES and rule.linear:
                 parts += (text[done : match.start()], notes.replace(rule, text[match.start() :]))
                 done = len(text)
                 break
             start, end = next((match.span(group) for group in rule.secret_groups if match.start(group) >= 0), match.span())
-            if rule.measure is not None:
-                end = start + rule.measure(text[start:end])
+            if measure is not None:
+                end = start + measure(text[start:end])
             secret = text[start:end]
             if secret and not _TOKEN.fullmatch(secret) and not _inside_token(text, start):
                 parts += (text[done:start], notes.replace(rule, secret))
                 done = end
     except UnicodeEncodeError:  # a lone surrogate, which RE2 cannot read and JSON cannot hold
-        return _mask_linear(text.encode("utf-8", "replace").decode(), rule, notes)
+        return _mask_one(text.encode("utf-8", "replace").decode(), rule, notes)
     return "".join((*parts, text[done:])) if parts else text
 
 

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Final
 
+import orjson
 import re2
-from stdnum import iban, luhn
+from stdnum import iban, luhn, numdb
 
 from kit.errors import InvalidArgument
 
@@ -18,6 +19,7 @@ MASK_PATTERN: Final = r"\[[a-z][a-z0-9_]{0,31}:[0-9a-f]{12}\]"
 
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,31}")
 _MAX_PROGRAM_BYTES: Final = 4 * 1024 * 1024
+_HINT_LENGTH: Final = 4
 
 
 @dataclass(frozen=True)
@@ -26,9 +28,10 @@ class MaskingRule:
 
     `pattern` is a regular expression. Groups named `secret`, `secret2` … mark what is replaced; without them the whole match is.
     `validator` names an entry of VALIDATORS, or is empty.
-    `hints` are ASCII texts (any case; the first four characters count) without which the pattern cannot match; `shapes` are
-    names of SHAPES that do the same for runs of digits; `context` is a regular expression over UTF-8 bytes that must match
-    from a hint or shape on. They keep clean batches cheap. A rule with neither hints nor shapes is searched in every text.
+    `look` is a regular expression of RE2 that finds a part of whatever the pattern finds, in plain text and where it is
+    escaped as in JSON. `hints` say the same more simply: ASCII texts (any case; the first four characters count) without
+    which the pattern cannot match; so do `shapes`, names of SHAPES, for runs of digits. They keep clean batches cheap. A rule
+    with none of them is searched in every text.
     `keys` is a regular expression for names of attributes whose whole value is hidden; with it the pattern may be empty.
     `sealed` says that the values are kept encrypted and may be revealed. `linear` rules are those of a team: RE2 searches for
     them, whose time is linear in the text whatever the pattern; it knows neither look-around nor back-references.
@@ -38,7 +41,7 @@ class MaskingRule:
     pattern: str
     validator: str = ""
     hints: tuple[str, ...] = ()
-    context: str = ""
+    look: str = ""
     shapes: tuple[str, ...] = ()
     keys: str = ""
     sealed: bool = False
@@ -58,9 +61,9 @@ class MaskingRule:
                 raise InvalidArgument(f"there is no shape {shape!r}; choose one of {', '.join(SHAPES)}")
         if not self.pattern and not self.keys:
             raise InvalidArgument(f"masking rule {self.name} has neither a pattern nor keys")
-        for text in (self.pattern, self.keys, self.context):
+        for text, engine in ((self.pattern, self._compile), (self.keys, self._compile), (self.look, _compile_linear)):
             try:
-                compiled = self._compile(text)
+                compiled = engine(text)
             except (re.error, re2.error) as error:
                 # RE2 gives its reason as bytes.
                 reason = error.args[0].decode("utf-8", "replace") if error.args and isinstance(error.args[0], bytes) else str(error)
@@ -70,12 +73,7 @@ class MaskingRule:
 
     def _compile(self, text: str) -> Any:
         """Returns a compiled expression of this rule's engine; both have the methods of `re.Pattern` that masking uses."""
-        if not self.linear:
-            return re.compile(text)
-        options = re2.Options()
-        options.log_errors = False  # the error says it
-        options.max_mem = _MAX_PROGRAM_BYTES
-        return re2.compile(text, options)
+        return _compile_linear(text) if self.linear else re.compile(text)
 
     @cached_property
     def regex(self) -> re.Pattern[str]:
@@ -89,6 +87,14 @@ class MaskingRule:
         return self._compile(self.keys) if self.keys else None
 
     @cached_property
+    def first_look(self) -> str:
+        """The look of the rule, made of its hints and shapes when it has none of its own; empty when it has neither."""
+        if self.look:
+            return self.look
+        starts = {start for hint in self.hints for start in (hint[:_HINT_LENGTH], _in_json(hint[:_HINT_LENGTH]))}
+        return "|".join([f"(?i:{re2.escape(start)})" for start in sorted(starts)] + [SHAPES[shape] for shape in self.shapes])
+
+    @cached_property
     def secret_groups(self) -> tuple[int, ...]:
         """Numbers of the groups that mark what is replaced."""
         return tuple(number for name, number in self.regex.groupindex.items() if name.startswith("secret"))
@@ -97,6 +103,17 @@ class MaskingRule:
     def measure(self) -> Callable[[str], int] | None:
         """The validator: returns how many leading characters of a match are a real value, 0 for none."""
         return VALIDATORS[self.validator] if self.validator else None
+
+
+def _compile_linear(text: str) -> Any:
+    options = re2.Options()
+    options.log_errors = False  # the error says it
+    options.max_mem = _MAX_PROGRAM_BYTES
+    return re2.compile(text, options)
+
+
+def _in_json(text: str) -> str:
+    return orjson.dumps(text).decode()[1:-1]
 
 
 def measure_card(text: str) -> int:
@@ -118,23 +135,33 @@ _BRANDS: Final = (
 )
 
 
+_LETTER_VALUES: Final = str.maketrans({chr(55 + number): str(number) for number in range(10, 36)})
+"""Letters as numbers, as the check digits of IBANs take them (ISO 7064, MOD 97-10): A is 10, Z is 35."""
+
+
 def measure_iban(text: str) -> int:
     """Returns the length of the longest start of `text` that is an IBAN, cut at blanks; 0 when there is none."""
     while text:
-        if iban.is_valid(text):
+        if _can_be_iban(text.replace(" ", "")) and iban.is_valid(text):
             return len(text)
         text, _, _ = text.rpartition(" ")
     return 0
 
 
+def _can_be_iban(text: str) -> bool:
+    """Rules out most of what looks like an IBAN, such as hexadecimal ids, in one step: the check digits of the usual spelling."""
+    usual = text.isascii() and text.isalnum() and text.isupper()
+    return not usual or int((text[4:] + text[:4]).translate(_LETTER_VALUES)) % 97 == 1
+
+
 VALIDATORS: Final[dict[str, Callable[[str], int]]] = {"card": measure_card, "iban": measure_iban}
 """Checks by name. Each returns how many leading characters of the match are a real value."""
 
-SHAPES: Final[dict[str, re.Pattern[bytes]]] = {
-    "card": re.compile(rb"[0-9]{4}(?:[0-9]{9}|[ -][0-9]{4}[ -][0-9]{4}|[ -][0-9]{6}[ -][0-9]{4})"),
-    "iban": re.compile(rb"[A-Z]{2}[0-9]{2}[A-Z0-9 ]"),
+SHAPES: Final[dict[str, str]] = {
+    "card": "[0-9]{4}(?:[0-9]{9}|[ -][0-9]{4}[ -][0-9]{4}|[ -][0-9]{6}[ -][0-9]{4})",
+    "iban": "[A-Z]{2}[0-9]{2}[A-Z0-9 ]",
 }
-"""Runs of digits (and capitals) by name; the vector operations of `hints` find at least what these find."""
+"""Looks for runs of digits (and capitals) by name."""
 
 _SENSITIVE = (
     r"(?:pass(?:word|wd|phrase|code)?|pwd|secret(?:[_-]?access[_-]?key|[_-]?key)?|client[_-]?secret|api[_-]?key|access[_-]?key(?:[_-]?id)?|"
@@ -144,13 +171,21 @@ _ASSIGNS = r"(?![A-Za-z])(?:\\?[\"'])?[ \t]{0,3}(?:=>|[:=])"
 _DONE = rf"(?!{MASK_PATTERN}|\*{{2,}}|\.{{3,}})"
 _SCHEME = r"(?:(?:Bearer|Basic|Splunk|Digest|ApiKey|Token)[ \t]+)"
 
+# For looks, which read JSON too. There a quote has a backslash more, a tab is \t, and what stands before a name or a number
+# may be the last letter of an escape. In any case: without regard to case Python takes four letters more for those of ASCII.
+_QUOTE_OR_BLANKS = r"(?:\\{0,3}[\"'])?(?:[ \t]|\\t){0,3}"
+_NAMES = _SENSITIVE.replace("(?:[a-z]{1,24}[_-])?", "").replace("i", "[iıİ]")
+_NO_WORD = r"(?:[^A-Za-z0-9_]|\\[bfnrt]|\\u00[0-9a-f]{2})"
+_NO_DIGIT = r"(?:[^0-9.]|\\u00[0-9a-f]{2})"
+_COUNTRIES = "|".join(country for _, country, *_ in numdb.get("iban").prefixes)
+_LETTER = r"\x{80}-\x{10ffff}"
+
 BUILT_IN_RULES: Final = (
     # https://user:secret@host, redis://:secret@host
     MaskingRule(
         "url_password",
         rf"(?<=://)[^\s/:@\"'\x1e]{{0,128}}:{_DONE}(?P<secret>[^\s/\"'\x1e]{{1,256}})@",
-        hints=("://",),
-        context=r"://[^\s/:@\"']{0,128}:[^\s/\"']{1,256}@",
+        look=r"://[^\s/:@\"'\x1e]*:[^\s/\"'\x1e]+@",
     ),
     # password=…, "passwd": "…", api_key: …, Authorization: Bearer …; PWD=/home is a folder.
     MaskingRule(
@@ -159,58 +194,50 @@ BUILT_IN_RULES: Final = (
         rf"(?:\\?\"{_SCHEME}?{_DONE}(?P<secret>[^\"\\\x1e]{{1,4096}})|\\?'{_SCHEME}?{_DONE}(?P<secret2>[^'\\\x1e]{{1,4096}})"
         rf"|(?![/\"'\\])(?:{_SCHEME}{_DONE}(?P<secret3>[^\s\"'&,;<>(){{}}|\\\x1e]{{1,4096}})"
         rf"|(?!{_SCHEME}){_DONE}(?P<secret4>[^\s\"'&,;<>(){{}}|\\\x1e]{{1,4096}})))",
-        hints=("pass", "pwd", "secr", "toke", "apik", "api_", "api-", "acce", "priv", "acco", "shar", "encr", "sign", "auth", "mysa"),
-        context=rf"(?i){_SENSITIVE}{_ASSIGNS}",
+        look=rf"(?i:{_NAMES}){_QUOTE_OR_BLANKS}(?:=>|[:=])",
         keys=rf"(?i)(?:.*[^A-Za-z])?{_SENSITIVE}",
     ),
     MaskingRule(
         "bearer",
         rf"(?i)\b(?:bearer|splunk)[ \t]+{_DONE}(?P<secret>[A-Za-z0-9._~+/-]{{16,4096}}=*)",
-        hints=("bear", "splu"),
-        context=r"(?i)(?:bearer|splunk)[ \t]+[A-Za-z0-9._~+/-]{16}",
+        look=r"(?i:(?:bearer|splunk)(?:[ \t]|\\t)+[A-Za-zıİ0-9._~+/-]{16})",
     ),
     MaskingRule(
         "private_key",
         r"-----BEGIN (?:[A-Z0-9]{1,16} ){0,3}PRIVATE KEY-----(?P<secret>[^-\x1e]{16,16384})(?:-----END|$)",
-        hints=("-----BEGIN",),
-        context="-----BEGIN ",
+        look="-----BEGIN (?:[A-Z0-9]{1,16} ){0,3}PRIVATE KEY-----",
     ),
     MaskingRule(
         "jwt",
         r"\beyJ[A-Za-z0-9_-]{8,4096}\.[A-Za-z0-9_-]{8,8192}\.[A-Za-z0-9_-]{0,2048}",
-        hints=("eyJ",),
-        context=r"eyJ[A-Za-z0-9_-]{8,4096}\.",
+        look=r"eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}\.",
     ),
     MaskingRule(
         "cloud_key",
         r"\b(?:(?:AKIA|ASIA|AROA|AIDA|AGPA)[A-Z0-9]{16}\b|AIza[A-Za-z0-9_-]{35}|ya29\.[A-Za-z0-9_-]{20,2048}|gh[pousr]_[A-Za-z0-9]{36,255}"
         r"|github_pat_[A-Za-z0-9_]{22,255}|glpat-[A-Za-z0-9_-]{20,255}|xox[abeoprs]-[A-Za-z0-9-]{10,255}|[sr]k_live_[A-Za-z0-9]{16,255}"
         r"|npm_[A-Za-z0-9]{36}|SG\.[A-Za-z0-9_-]{22}\.[A-Za-z0-9_-]{43})|(?<=[?&]sig=)[A-Za-z0-9%+/=]{20,255}",
-        hints=(
-            *("AKIA", "ASIA", "AROA", "AIDA", "AGPA", "AIza", "ya29", "ghp_", "gho_", "ghu_", "ghs_", "ghr_", "github_pat_", "glpat-"),
-            *("xox", "sk_live", "rk_live", "npm_", "SG.", "sig="),
-        ),
-        context=r"(?:A[KSRI][IOD]A|AGPA|AIza|ya29\.|gh[pousr]_|github_pat_|glpat-|xox.-|[sr]k_live_|npm_|SG\.|sig=)[A-Za-z0-9_%+/-]{10}",
+        look=r"(?:AKIA|ASIA|AROA|AIDA|AGPA)[A-Z0-9]{16}|AIza[A-Za-z0-9_-]{35}|ya29\.[A-Za-z0-9_-]{20}|gh[pousr]_[A-Za-z0-9]{36}"
+        r"|github_pat_[A-Za-z0-9_]{22}|glpat-[A-Za-z0-9_-]{20}|xox[abeoprs]-[A-Za-z0-9-]{10}|[sr]k_live_[A-Za-z0-9]{16}"
+        r"|npm_[A-Za-z0-9]{36}|SG\.[A-Za-z0-9_-]{22}\.|[?&]sig=[A-Za-z0-9%+/=]{20}",
     ),
     MaskingRule(
         "email",
         r"[\w.%+-]{1,64}@(?:[\w-]{1,63}\.){1,8}[^\W\d_]{2,24}",
-        hints=("@",),
-        context=r"@[\w.\x80-\xff-]{1,520}?\.[A-Za-z\x80-\xff]{2}",
+        look=rf"[\w.%+{_LETTER}-]@(?:[\w{_LETTER}-]+\.)+[A-Za-z{_LETTER}]{{2}}",
     ),
     MaskingRule(
         "iban",
         r"\b[A-Z]{2}\d{2}(?:(?: [A-Z0-9]{4}){2,7}(?: [A-Z0-9]{1,3})?|[A-Z0-9]{11,30})\b",
         validator="iban",
-        shapes=("iban",),
-        context=r"(?<![A-Za-z0-9_])[A-Z]{2}[0-9]{2}(?:[A-Z0-9]{11}| [A-Z0-9]{4} )",
+        look=rf"{_NO_WORD}(?:{_COUNTRIES})[0-9\p{{Nd}}]{{2}}(?:[A-Z0-9]{{11}}|(?: [A-Z0-9]{{4}}){{2}})",
     ),
     MaskingRule(
         "card",
         r"(?<![\d.])(?:[2-6]\d{3}(?P<gap>[ -]?)\d{4}(?P=gap)\d{4}(?P=gap)\d{4}(?:(?P=gap)\d{1,3})?|3\d{3}(?P<gap2>[ -]?)\d{6}(?P=gap2)\d{4,5}|4\d{12})(?!\d)",
         validator="card",
-        context=r"(?<![0-9.])[2-6][0-9]{3}",
-        shapes=("card",),
+        look=rf"{_NO_DIGIT}(?:[2-6][0-9]{{3}}(?:[0-9]{{12,15}}|(?:[ -][0-9]{{4}}){{3}})"
+        r"|3[0-9]{3}(?:[0-9]{10,11}|[ -][0-9]{6}[ -][0-9]{4,5})|4[0-9]{12})[^0-9]",
     ),
 )
 """The rules that every installation starts with, in the order in which they are applied."""

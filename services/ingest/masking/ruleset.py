@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from kit.errors import InvalidArgument
-from services.ingest.masking.hints import HintScanner
+from services.ingest.masking.looks import FirstLook
 from services.ingest.masking.rules import MaskingRule
 
 MAX_NAMES: Final = 50_000
@@ -26,7 +26,7 @@ class RuleSet:
             raise InvalidArgument(f"there are two masking rules named {twice[0]}")
         self.rules = tuple(rules)
         self.exceptions = dict(exceptions or {})
-        self.scanner = HintScanner(self.rules)
+        self.first_look = FirstLook(self.rules)
         self.clean_names: dict[str, None] = {"": None}
         """Names in which nothing is masked."""
         self.masked_names: dict[str, str] = {}
