@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -35,6 +36,10 @@ MAX_QUEUED = 20_000
 """Requests that wait for a commit; the bound on bytes in work is met first."""
 INLINE_RECORDS = 256
 """A group up to this size is prepared on the event loop: handing it to the worker would cost more."""
+LARGE_RECORDS = 512
+"""Records that are worth a group of their own while another one is being committed."""
+MAX_WAITS = 5
+"""How often a commit waits for company, while it comes."""
 COMMIT_TIMEOUT_SECONDS = 20.0
 
 
@@ -65,31 +70,75 @@ class Committer:
         self._max_events = settings.max_block_events
         self._wait_seconds = settings.commit_wait.total_seconds()
         self._committers = settings.committers
-        self._queue: asyncio.Queue[Submission] = asyncio.Queue(MAX_QUEUED)
+        self._waiting: deque[Submission] = deque()
+        self._waiting_records = 0
+        self._in_flight = 0
+        self._preparing: Sequence[Submission] = ()
+        """The group that is being prepared."""
+        self._wake = asyncio.Event()
         self._ids = BlockIds()
         self.partitions = Partitions(settings.retention_days)
 
     async def commit(self, submission: Submission) -> Outcome:
         """Waits until the submission is durable; raises Unavailable (retryable) when it is not."""
-        try:
-            self._queue.put_nowait(submission)
-        except asyncio.QueueFull:
-            raise Unavailable("too many requests wait for a commit; try again", retry_after=1.0) from None
+        if len(self._waiting) >= MAX_QUEUED:
+            raise Unavailable("too many requests wait for a commit; try again", retry_after=1.0)
+        self._waiting.append(submission)
+        self._waiting_records += submission.records
+        if self._due:
+            self._wake.set()
         # The commit goes on when the sender hangs up: its outcome is then found by the resend.
         return await asyncio.shield(submission.done)
 
     async def run(self) -> None:
         """Commits for ever, several groups at a time."""
-        async with asyncio.TaskGroup() as group:
-            for _ in range(self._committers):
-                group.create_task(self._work())
+        async with asyncio.TaskGroup() as tasks:
+            while True:
+                while not self._due:
+                    self._wake.clear()
+                    await self._wake.wait()
+                await self._await_company()
+                self._in_flight += 1
+                self._preparing = self._take_group()
+                tasks.create_task(self._work(self._preparing))
 
-    async def _work(self) -> None:
-        while True:
-            submissions = await self._collect()
+    @property
+    def _due(self) -> bool:
+        """Whether a group is to be formed now.
+
+        One at a time is prepared, and a small one waits until the one before it is committed: meanwhile it grows, and fewer
+        groups cost less.
+        """
+        if self._preparing or not self._waiting:
+            return False
+        return not self._in_flight or (self._waiting_records >= LARGE_RECORDS and self._in_flight < self._committers)
+
+    async def _await_company(self) -> None:
+        """Waits while further requests keep coming, a few times the setting at most."""
+        for _ in range(MAX_WAITS):
+            before = len(self._waiting)
+            if self._waiting_records >= LARGE_RECORDS:
+                return
+            await asyncio.sleep(self._wait_seconds)
+            if len(self._waiting) == before:
+                return
+
+    def _take_group(self) -> list[Submission]:
+        """Returns the submissions of the next group: all that wait, up to the size of a block."""
+        group: list[Submission] = []
+        events = 0
+        while self._waiting and events < self._max_events:
+            group.append(self._waiting.popleft())
+            events += group[-1].records
+        self._waiting_records -= events
+        return group
+
+    async def _work(self, submissions: Sequence[Submission]) -> None:
+        try:
             error = await self._commit_all(submissions)
+            self._end_preparing(submissions)  # of a group that failed before
             if error is None:
-                continue
+                return
             if is_unavailable(error) or isinstance(error, asyncpg.PostgresError):
                 for submission in submissions:
                     _settle(submission, unavailable(error))
@@ -97,6 +146,15 @@ class Committer:
                 # ELIS fails on a record: its neighbours do not wait for the mistake to be mended.
                 for submission in submissions:
                     await self._commit_apart(submission)
+        finally:
+            self._in_flight -= 1
+            self._wake.set()
+
+    def _end_preparing(self, submissions: Sequence[Submission]) -> None:
+        """Lets the next group be prepared."""
+        if self._preparing is submissions:
+            self._preparing = ()
+            self._wake.set()
 
     async def _commit_all(self, submissions: Sequence[Submission]) -> Exception | None:
         """Commits submissions together and settles them; returns the error when nothing was committed."""
@@ -125,22 +183,12 @@ class Committer:
         if failure is not None:
             _settle(submission, unavailable(failure))
 
-    async def _collect(self) -> list[Submission]:
-        """Returns the submissions of the next group: all that wait, up to the size of a block."""
-        group = [await self._queue.get()]
-        events = group[0].records
-        if self._queue.empty() and events < self._max_events // 4:
-            await asyncio.sleep(self._wait_seconds)
-        while events < self._max_events and not self._queue.empty():
-            group.append(self._queue.get_nowait())
-            events += group[-1].records
-        return group
-
     async def _commit_group(self, group: Group) -> list[Outcome]:
         inline = group.size <= INLINE_RECORDS
         await self._worker.run(lambda: group.prepare(self._pipeline), inline=inline)
         drafts = group.draft(self._max_events)
         blocks = await self._build(group, drafts, inline=inline)
+        self._end_preparing(group.submissions)
         try:
             with self.clock.wait("commit"):
                 blocks = await self._store(group, drafts, blocks, inline=inline)

@@ -87,7 +87,7 @@ class Group:
         """The digests that this group asks for, and for how long."""
         self.lost: set[int] = set()
         """Rows that were stored before."""
-        self._submissions = submissions
+        self.submissions = submissions
         self._parts: list[_Part] = []
         self.measures: dict[str, Measures] = {}
         """The quality of the events, by source."""
@@ -97,7 +97,7 @@ class Group:
     @property
     def size(self) -> int:
         """Records of all requests."""
-        return sum(submission.records for submission in self._submissions)
+        return sum(submission.records for submission in self.submissions)
 
     @property
     def prepared(self) -> Prepared:
@@ -112,13 +112,13 @@ class Group:
         prepared = self.prepared
         if prepared.rejections or prepared.masked.sealed or prepared.masked.joins:
             return False
-        return not any(submission.rejections or submission.replayed for submission in self._submissions)
+        return not any(submission.rejections or submission.replayed for submission in self.submissions)
 
     def prepare(self, pipeline: Pipeline) -> None:
         """Digests the requests as they were sent, then prepares their records as one batch."""
         batch, observed_at, formats, apart = Batch(), list[int](), list[str](), set[int]()
         failing: dict[int, Rejection] = {}
-        for submission in self._submissions:
+        for submission in self.submissions:
             with pipeline.clock.stage("digest"):
                 part = self._take(submission)
             self._parts.append(part)
@@ -190,7 +190,7 @@ class Group:
 
     def replayed(self) -> list[UUID]:
         """Returns the rejected records that this group is another try of."""
-        return [submission.replayed for submission in self._submissions if submission.replayed is not None]
+        return [submission.replayed for submission in self.submissions if submission.replayed is not None]
 
     def rejections(self) -> Iterator[tuple[Submission, list[Rejection]]]:
         """Yields the rejected records that are new, by request."""
