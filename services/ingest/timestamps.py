@@ -140,10 +140,21 @@ def _iso_seconds(text: str, zone: tzinfo) -> int:
     """Reads the 19 characters of `yyyy-mm-dd hh:mm:ss`; -1 when they are not written so."""
     if text[4:5] not in _DATE_MARKS or text[13:14] not in _TIME_MARKS or text[10:11] not in "T _-":
         return -1
+    second = text[17:]
     try:
-        return civil_seconds(int(text[:4]), int(text[5:7]), int(text[8:10]), int(text[11:13]), int(text[14:16]), int(text[17:19]), zone)
+        minute = _minute(text[:4], text[5:7], text[8:10], text[11:13], text[14:16], zone)
+        if minute and second.isdigit():
+            return minute + min(int(second), 59)
+        return civil_seconds(int(text[:4]), int(text[5:7]), int(text[8:10]), int(text[11:13]), int(text[14:16]), int(second), zone)
     except ValueError:
         return -1
+
+
+@lru_cache(maxsize=16_384)
+def _minute(year: str, month: str, day: str, hour: str, minute: str, zone: tzinfo) -> int:
+    """Returns seconds since 1970 of the start of a minute (offsets change between minutes), or 0 when there is none; raises ValueError on no numbers."""
+    seconds = civil_seconds(int(year), int(month), int(day), int(hour), int(minute), 0, zone)
+    return seconds if seconds + 60 < _LIMIT // 10**9 else 0
 
 
 @lru_cache(maxsize=1_024)
@@ -158,6 +169,9 @@ def _offset(text: str) -> tzinfo | None:
         return None
     return timezone(timedelta(minutes=-minutes if text[0] == "-" else minutes))
 
+
+_COLONS: Final = {"clf": 3, "ctime": 2, "ctime_year_first": 2, "syslog": 2, "slash": 2, "slash_short": 2, "dotted": 2}
+"""Colons of a time that has no fraction behind a colon and no zone with one, by its layout."""
 
 _ISO_TAIL = re.compile(r"(?:[.,:](\d{1,9})\d*)?( ?(?:Z|UTC|GMT)| ?[+-]\d{2}:?\d{2})?", re.ASCII)
 _SCALE: Final = tuple(10 ** (9 - digits) for digits in range(10))
@@ -192,22 +206,55 @@ def parse_iso(text: str, zone: tzinfo) -> int:
 
 def parse_layout(text: str, layout: Layout, zone: tzinfo) -> int:
     """Reads `text`, which is known to have the given layout."""
-    if layout.name == "iso":
-        return parse_iso(text, zone)
-    if layout.name == "epoch":
-        return epoch_nanos(text)
-    return _parse_slow(text, zone, layout, int(time.time() // _DAY))
+    return parse_stamps((text,), layout, zone)[0]
 
 
 def parse_stamps(texts: Sequence[str], layout: Layout, zone: tzinfo) -> list[int]:
     """Reads texts that are known to have the given layout, or are empty: 0."""
     if layout.name == "iso":
-        return [parse_iso(text, zone) if text else 0 for text in texts]
+        return _parse_isos(texts, zone)
     if layout.name == "epoch":
         return list(map(epoch_nanos, texts))
     today = int(time.time() // _DAY)
-    known = {text: _parse_slow(text, zone, layout, today) for text in set(texts)}
+    known = {text: _parse_by_minute(text, zone, layout, today) for text in set(texts)}
     return [known[text] for text in texts]
+
+
+def _parse_isos(texts: Sequence[str], zone: tzinfo) -> list[int]:
+    times: list[int] = []
+    known: dict[str, int] = {}
+    for text in texts:
+        fraction = text[20:]
+        if fraction.isdigit() and text[19] in ".,:" and len(fraction) < 10 and text.isascii():
+            moment = text[:19]
+            seconds = known.get(moment)
+            if seconds is None:
+                seconds = known[moment] = _iso_seconds(moment, zone)
+            if seconds > 0:
+                times.append(seconds * 1_000_000_000 + int(fraction) * _SCALE[len(fraction)])
+                continue
+        times.append(parse_iso(text, zone) if text else 0)
+    return times
+
+
+@lru_cache(maxsize=16_384)
+def _parse_by_minute(text: str, zone: tzinfo, layout: Layout, today: int) -> int:
+    """Reads `… hh:mm:ss …` by its minute, which many times share, and any other text as a whole."""
+    before, _, after = text.rpartition(":")
+    if text.count(":") == _COLONS.get(layout.name) and after[2:3] in ("", " "):
+        minute = _parse_slow(f"{before}:00{after[2:]}", zone, layout, today)
+        if 0 < minute < _LIMIT - 60_000_000_000:
+            return minute + min(int(after[:2]), 59) * 1_000_000_000
+    return _parse_slow(text, zone, layout, today)
+
+
+def parse_compact(text: str, zone: tzinfo) -> int:
+    """Reads a time that may be `yyyymmddhhmmss`, which is the fast case, or of another layout without marks."""
+    if len(text) == 14 and text[:2] in ("19", "20") and text[12] < "6" and text.isascii() and text.isdigit():
+        minute = _minute(text[:4], text[4:6], text[6:8], text[8:10], text[10:12], zone)
+        if minute:
+            return (minute + int(text[12:])) * 1_000_000_000
+    return parse_timestamp(text, zone)
 
 
 def parse_timestamp(text: str, zone: tzinfo) -> int:

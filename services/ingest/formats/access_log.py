@@ -87,7 +87,7 @@ def _parse_apache(batch: Batch, rows: Sequence[int], zone: tzinfo) -> int:
             if more or label == "urt=":
                 found["log.tail"] = rest.strip()
         elif rest:
-            correlation = _read_rest(rest, referrer, found) and correlation
+            _read_rest(rest, referrer, found)
         if not rest.isascii():
             anywhere = _ANY_CORRELATION.search(rest)
             correlation = anywhere.group(1) if anywhere else ""
@@ -167,8 +167,8 @@ def _milliseconds(seconds: str) -> float:
     return round(float(seconds) * 1000, 6)
 
 
-def _read_rest(rest: str, referrer: str, found: dict[str, object]) -> bool:
-    """Reads nginx's request time in seconds (always with a point) and keeps the rest; returns whether ids are to be found in it."""
+def _read_rest(rest: str, referrer: str, found: dict[str, object]) -> None:
+    """Reads nginx's request time in seconds (always with a point) from anywhere in the rest, which is kept."""
     for seconds in _SECONDS.finditer(rest):
         if seconds.group(1):
             found["duration_ms"] = _milliseconds(seconds.group(1))
@@ -177,8 +177,7 @@ def _read_rest(rest: str, referrer: str, found: dict[str, object]) -> bool:
         if not referrer and rest.strip().isdigit() and len(rest) < 12:
             # Common layout with one number more: %L of the ICM, milliseconds.
             found["duration_ms"] = int(rest)
-            return False
+            return
     tail = rest.strip()
     if tail and not _MEASURED.fullmatch(rest):
         found["log.tail"] = tail
-    return True

@@ -11,15 +11,17 @@ from services.ingest import severity
 from services.ingest.batch import Batch
 from services.ingest.formats.base import add_attributes, matching_share
 from services.ingest.formats.continuation import MAX_BYTES, MAX_LINES
-from services.ingest.formats.sap_instance import add_instance, path_of
-from services.ingest.timestamps import parse_iso
+from services.ingest.formats.line_pattern import LinePattern
+from services.ingest.formats.sap_instance import add_instance, paths_of
+from services.ingest.timestamps import LAYOUTS, parse_stamps
 
 # [thread]{connection}[transaction/update transaction] date time level component file(line) : text
-_HEAD = re.compile(
+_HEAD = (
     r"\[(?P<thread>\d{1,18})\]\{(?P<connection>-?\d{1,18})\}\[(?P<transaction>-?\d{1,18})(?:/(?P<update>-?\d{1,18}))?\] (?P<stamp>\S+ \S+) "
-    r"(?P<level>[diwef]) (?P<component>\S+)\s+(?P<source>\S+?)\((?P<line>\d{1,9})\) : ?(?P<message>.*)$",
-    re.ASCII | re.DOTALL,
+    r"(?P<level>[diwef]) (?P<component>\S+)\s+(?P<source>\S+?)\((?P<line>\d{1,9})\) : ?"
 )
+_LINE = LinePattern(rf"{_HEAD}(?P<message>.*)$", re.DOTALL)
+_DETECT = re.compile(_HEAD, re.ASCII)
 # indexserver_<host>.<port>.<counter>.trc
 _FILE = re.compile(r"(?:^|[/\\])(?P<service>[a-z]+)_(?P<host>[\w.-]{1,255})\.(?P<port>\d{5})\.\d{3}\.trc$", re.ASCII)
 _START = re.compile(r"\[\d+\]\{-?\d+\}\[-?\d+(?:/-?\d+)?\] \d{4}-", re.ASCII)
@@ -36,8 +38,8 @@ class HanaTrace:
         filled = [line for line in lines if line and not line.isspace()]
         if not filled:
             return 0.0
-        share = matching_share(filled, _HEAD)
-        return 0.9 + 0.1 * share if _HEAD.match(filled[0]) else share
+        share = matching_share(filled, _DETECT)
+        return 0.9 + 0.1 * share if _DETECT.match(filled[0]) else share
 
     def split(self, lines: Iterable[str]) -> list[str]:
         """Joins each line without a head to the record above it."""
@@ -62,34 +64,33 @@ class HanaTrace:
     def parse(self, batch: Batch, rows: Sequence[int], zone: tzinfo) -> int:
         """Moves the head of each record into columns and attributes; the body is the message with its further lines."""
         matched = 0
-        for row in rows:
-            match = _HEAD.match(batch.body[row])
-            if match is None:
-                continue
-            nanos = parse_iso(match["stamp"], zone)
+        lines = _LINE.read([batch.body[row] for row in rows])
+        times = parse_stamps([line[4] for line in lines], LAYOUTS["iso"], zone)
+        paths = paths_of(batch, rows)
+        for row, path, nanos, line in zip(rows, paths, times, lines, strict=True):
             if not nanos:
                 continue
+            thread, connection, transaction, update, _, level, component, source, number, message = line
             matched += 1
             if not batch.timestamp[row]:
                 batch.timestamp[row] = nanos
             if not batch.severity_number[row]:
-                batch.severity_number[row] = severity.severity_of_word(match["level"])
-                batch.severity_text[row] = match["level"]
+                batch.severity_number[row] = severity.severity_of_word(level)
+                batch.severity_text[row] = level
             if not batch.service[row]:
                 batch.service[row] = "hana"
-            found: dict[str, object] = {
-                "component": match["component"],
-                "thread.id": int(match["thread"]),
-                "code.file": match["source"],
-                "code.line": int(match["line"]),
-            }
-            for key, value in (("connection", match["connection"]), ("transaction", match["transaction"]), ("update_transaction", match["update"])):
-                if value is not None and value != "-1":
-                    found[f"sap.hana.{key}"] = int(value)
-            path = path_of(batch, row)
+            found: dict[str, object] = {"component": component, "thread.id": int(thread), "code.file": source, "code.line": int(number)}
+            if connection != "-1":
+                found["sap.hana.connection"] = int(connection)
+            if transaction != "-1":
+                found["sap.hana.transaction"] = int(transaction)
+            if update and update != "-1":
+                found["sap.hana.update_transaction"] = int(update)
             if path.endswith(".trc"):
                 _add_process(batch, row, path, found)
-            batch.body[row] = match["message"].strip() or batch.body[row]
+            message = message.strip()
+            if message:
+                batch.body[row] = message
             add_attributes(batch, row, found)
         return matched
 

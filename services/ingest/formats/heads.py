@@ -121,9 +121,9 @@ def _usual_head(layout: str, pattern: str) -> Head:
 
 @cache
 def any_head() -> LinePattern:
-    """Returns the expression of lines that have any head; its first group is not empty for them."""
+    """Returns the expression of lines that have any head; its group is not empty for them."""
     heads = "|".join(head.regex.pattern for head in line_heads())
-    return LinePattern(rf"(?=({heads})).*", re.DOTALL)
+    return LinePattern(rf"(?=({heads})).*", re.DOTALL, groups=1)
 
 
 BEHIND_LEVEL: Final = LinePattern(_BEHIND_LEVEL, re.DOTALL)

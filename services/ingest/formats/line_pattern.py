@@ -26,13 +26,16 @@ class LinePattern:
 
     __slots__ = ("_flags", "_groups", "_lines", "_match", "_nothing", "_pattern", "_template")
 
-    def __init__(self, pattern: str, flags: int = 0) -> None:
-        """Takes the syntax of `re`, without conditions and references; classes are those of ASCII. `flags` may add re.DOTALL."""
+    def __init__(self, pattern: str, flags: int = 0, *, groups: int = 0) -> None:
+        """Takes the syntax of `re`, without conditions and references; classes are those of ASCII. `flags` may add re.DOTALL.
+
+        `groups`: how many groups are of interest, the first ones; 0: all.
+        """
         self._pattern = pattern
         self._flags = flags | re.ASCII
         self._lines: Any = None
         self._match: Callable[[str], re.Match[str] | None] | None = None
-        self._groups = 0
+        self._groups = groups
         self._nothing: tuple[str, ...] = ()
         self._template = ""
 
@@ -62,7 +65,7 @@ class LinePattern:
         if self._match is None:
             self._match = re.compile(self._pattern, self._flags).match
         found = self._match(text)
-        return self._nothing if found is None else found.groups("")
+        return self._nothing if found is None else found.groups("")[: self._groups]
 
     def _compile(self) -> None:
         pattern = rf"^(?:{within_line(self._pattern)}|.*)\n"
@@ -71,7 +74,7 @@ class LinePattern:
         except pcre2.LibraryError as error:
             log.warning("no memory may be made executable: patterns are not compiled to machine code", reason=str(error))
             self._lines = pcre2.compile(pattern, flags=pcre2.MULTILINE | pcre2.ASCII)
-        self._groups = self._lines.groups
+        self._groups = self._groups or self._lines.groups
         self._nothing = ("",) * self._groups
         self._template = "".join(f"${number}{_MARK}" for number in range(1, self._groups + 1))
 

@@ -43,34 +43,30 @@ class Plain:
         """Moves stamp, level, host, component, process and thread off the message."""
         texts = [batch.body[row] for row in rows]
         order = list(line_heads())
-        stamped: list[tuple[str, ...]] | None = None
         matched = position = 0
         reach = len(rows)
+        if texts:
+            match_head(texts[0], order)
         while position < len(rows):
             # The lines of a file look alike: as many as may be are read with the head that fitted last, up to one that only another fits.
-            if match_head(texts[position], order) is None:
-                matched += _read_level_first(batch, rows[position])
-                position += 1
-                continue
             head = order[0]
             found = head.lines.read(texts[position : position + reach])
             times = parse_stamps([groups[1] for groups in found], head.layout, zone)
+            strange = [text for text, groups in zip(texts[position:], found, strict=False) if not groups[1]]
+            stamped = iter(any_head().read(strange) if strange else ())
             take = _take_glog if head.layout.name == "glog" else _take_line
             for groups, nanos in zip(found, times, strict=True):
-                row = rows[position]
                 if nanos:
-                    take(batch, row, groups, nanos)
+                    take(batch, rows[position], groups, nanos)
                     matched += 1
+                elif not groups[1] and next(stamped)[0]:
+                    match_head(texts[position], order)
+                    reach = 4
+                    break
                 else:
-                    if not groups[1]:
-                        stamped = stamped or any_head().read(texts)
-                        if stamped[position][0] and match_head(texts[position], order):
-                            reach = 8
-                            break
-                    matched += _read_level_first(batch, row)
+                    matched += _read_level_first(batch, rows[position])
                 position += 1
-            else:
-                reach *= 2
+            reach *= 2
         return matched
 
 

@@ -12,13 +12,12 @@ from services.ingest import severity
 from services.ingest.batch import Batch
 from services.ingest.formats.base import add_attributes
 from services.ingest.formats.sap_audit_texts import MESSAGES
-from services.ingest.formats.sap_instance import add_instance, path_of
-from services.ingest.timestamps import LAYOUTS, parse_layout
+from services.ingest.formats.sap_instance import add_instance, paths_of
+from services.ingest.timestamps import parse_compact
 
 RECORD: Final = 200
 """Characters of one record."""
 
-_COMPACT = LAYOUTS["compact"]
 # version, message id, stamp, OS process id, work process number, type and (hexadecimal) number, short terminal;
 # then user 12, transaction 20, program 40, client 3, session 1, variables 64, terminal 20.
 _HEAD = re.compile(r"[2-9][A-Z]{2}[A-Z0-9](?:19|20)\d{12}[0-9 ]{12}[A-Z ][0-9A-Fa-f ]", re.ASCII)
@@ -56,7 +55,7 @@ class SapAuditLog:
         A body that holds several records, from a sender that does not cut them, becomes one event with a line for each.
         """
         matched = 0
-        for row in rows:
+        for row, path in zip(rows, paths_of(batch, rows), strict=True):
             record = _narrow(batch.body[row])
             if _HEAD.match(record) is None:
                 continue
@@ -70,13 +69,13 @@ class SapAuditLog:
             else:
                 text, number, found = _read_record(record)
             if not batch.timestamp[row]:
-                batch.timestamp[row] = parse_layout(record[4:18], _COMPACT, zone)
+                batch.timestamp[row] = parse_compact(record[4:18], zone)
             if not batch.severity_number[row]:
                 batch.severity_number[row] = number
             if not batch.service[row]:
                 batch.service[row] = "security_audit"
             batch.body[row] = text
-            add_instance(batch, row, found, path_of(batch, row))
+            add_instance(batch, row, found, path)
             add_attributes(batch, row, found)
         return matched
 

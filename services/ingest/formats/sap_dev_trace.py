@@ -15,7 +15,7 @@ from services.ingest import severity
 from services.ingest.batch import Batch
 from services.ingest.formats.base import add_attributes, matching_share
 from services.ingest.formats.continuation import MAX_BYTES, MAX_LINES
-from services.ingest.formats.sap_instance import add_instance, path_of
+from services.ingest.formats.sap_instance import add_instance, paths_of
 from services.ingest.timestamps import LAYOUTS, parse_layout
 
 _CTIME = LAYOUTS["ctime"]
@@ -28,7 +28,7 @@ _EVENT = re.compile(
     r"(?P<message>.*?)(?: \[(?P<source>\S+)\s+(?P<line>\d{1,9})\])?$",
     re.DOTALL,
 )
-_LINE = re.compile(rf"(?:{_THREAD}|(?P<component>[A-Z]) {{1,2}})(?P<message>\S.*)$", re.DOTALL)
+_THREAD_LINE = re.compile(rf"{_THREAD}(?P<message>\S.*)$", re.DOTALL)
 _DETECT = re.compile(
     rf'trc file: "|\[Thr +[0-9A-Fa-fx]{{1,20}}\] |(?:[A-Z*] {{1,2}})?{_CTIME.embedded}\s*$'
     r"|(?:[A-Z*] {1,2})?\*{3}\s*(?:LOG|ERROR|WARNING)\b.*=>|[A-Z] {1,2}\S|\*  \S",
@@ -110,13 +110,11 @@ class SapDevTrace:
         """
         matched = 0
         stamps: dict[str, int] = {}
-        known, file = "", ""
-        for row in rows:
+        known: dict[str, int] = {}
+        for row, path in zip(rows, paths_of(batch, rows), strict=True):
             body = batch.body[row]
             found: dict[str, object] = {}
-            path = path_of(batch, row)
-            if path is not known:
-                known, file = path, trace_name(path)
+            file = trace_name(path)
             if file:
                 _add_process(batch, row, file, found)
             if body.startswith("trc file: "):
@@ -129,15 +127,18 @@ class SapDevTrace:
                         found["sap.kernel.release"] = release
             first, newline, rest = body.partition("\n")
             host = batch.host[row]
-            stamp = _STAMP.match(first) if first.rstrip()[-1:].isdigit() else None  # a year ends it
-            if stamp is not None:
-                nanos = stamps[host] = parse_layout(stamp["stamp"], _CTIME, zone)
+            nanos = known.get(first, -1)
+            if nanos < 0 and first.rstrip()[-1:].isdigit() and (stamp := _STAMP.match(first)):  # a year ends it
+                nanos = known[first] = parse_layout(stamp["stamp"], _CTIME, zone)
+            stamped = nanos >= 0
+            if stamped:
+                stamps[host] = nanos
                 if newline:
                     body, first = rest, rest.partition("\n")[0]
             else:
                 nanos = stamps.get(host, 0)
             event = _EVENT.match(first) if "***" in first else None
-            if event is None and stamp is None and not found and not nanos:
+            if event is None and not stamped and not found and not nanos:
                 continue
             matched += 1
             if not batch.timestamp[row]:
@@ -194,10 +195,14 @@ def _read_line(batch: Batch, row: int, body: str, first: str, event: re.Match[st
     if event is None:
         if not batch.severity_number[row]:
             batch.severity_number[row] = severity.INFO
-        line = _LINE.match(first)
+        start = 3 if first[2:3] == " " else 2
+        if first[1:2] == " " and "A" <= first[0] <= "Z" and first[start:] and not first[start].isspace():
+            found["component"] = first[0]
+            return body[start:]
+        line = _THREAD_LINE.match(first)
         if line is not None:
-            _read_writer(line, found)
-            return line["message"] + below
+            found["thread.id"], message = line.groups()
+            return message + below
         return body
     kind, identifier = event["kind"], event["id"]
     _read_writer(event, found)

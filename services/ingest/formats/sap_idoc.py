@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, tzinfo
+from functools import lru_cache
 from typing import Any, Final
 
 from services.ingest import severity
@@ -13,7 +14,7 @@ from services.ingest.formats.base import add_attributes
 from services.ingest.formats.json_lines import decode_object
 from services.ingest.formats.odata import entity_lines
 from services.ingest.formats.sap_idoc_texts import ERRORS, STATUSES, WAITING
-from services.ingest.timestamps import epoch_nanos, parse_timestamp
+from services.ingest.timestamps import epoch_nanos, parse_compact
 
 _STATUS_TYPES: Final = {"A": severity.ERROR, "E": severity.ERROR, "W": severity.WARN, "S": severity.INFO, "I": severity.INFO}
 _NAMES: Final = {
@@ -27,6 +28,10 @@ _NAMES: Final = {
     "SID": "sap.sid",
 }
 _USED: Final = frozenset(("LOGDAT", "LOGTIM", "STATXT", "STAPA1", "STAPA2", "STAPA3", "STAPA4", "CREDAT", "CRETIM"))
+_TIME_KEYS: Final = ("LOGDAT", "LOGTIM", "CREDAT", "CRETIM")
+_VARIABLES: Final = ("STAPA1", "STAPA2", "STAPA3", "STAPA4")
+MAX_REMEMBERED: Final = 8_192
+"""Characters of a record whose names are remembered."""
 _PLACEHOLDER = re.compile(r"&([1-4&])?")
 _KEYS = re.compile(r'"DOCNUM"\s*:')
 _STATUS = re.compile(r'"STATUS"\s*:')
@@ -53,20 +58,27 @@ class SapIdoc:
     def parse(self, batch: Batch, rows: Sequence[int], zone: tzinfo) -> int:
         """Renders the status text of each record and names its fields."""
         matched = 0
+        times: dict[tuple[str, ...], int] = {}
         for row in rows:
             fields = decode_object(batch.body[row])
             if fields is None or "DOCNUM" not in fields or "STATUS" not in fields:
                 continue
             matched += 1
             status = str(fields["STATUS"]).strip().zfill(2)
+            kind = fields.get("STATYP")
             if not batch.timestamp[row]:
-                batch.timestamp[row] = _read_time(fields, zone)
+                # IDocs are posted together: their records have few times.
+                stamp = tuple([str(fields.get(key) or "") for key in _TIME_KEYS])
+                nanos = times.get(stamp)
+                if nanos is None:
+                    nanos = times[stamp] = _read_time(zone, *stamp)
+                batch.timestamp[row] = nanos
             if not batch.severity_number[row]:
-                batch.severity_number[row] = severity_of_status(status, fields.get("STATYP"))
-                batch.severity_text[row] = str(fields.get("STATYP") or "")
+                batch.severity_number[row] = severity_of_status(status, kind)
+                batch.severity_text[row] = str(kind or "")
             if not batch.service[row]:
                 batch.service[row] = "idoc"
-            add_attributes(batch, row, _read_fields(fields, status))
+            add_attributes(batch, row, _read_fields(fields, status, short=len(batch.body[row]) <= MAX_REMEMBERED))
             batch.body[row] = f"IDoc status {status}: {render_text(fields) or STATUSES.get(status, 'no text')}"
         return matched
 
@@ -85,39 +97,52 @@ def render_text(fields: dict[str, Any]) -> str:
     text = str(fields.get("STATXT") or "")
     if "&" not in text:
         return text.strip()
-    values = [str(fields.get(f"STAPA{number}") or "").strip() for number in range(1, 5)]
+    values = [str(fields.get(key) or "").strip() for key in _VARIABLES]
     turn = 0
-
-    def value_of(match: re.Match[str]) -> str:
-        nonlocal turn
-        mark = match.group(1)
+    parts = _PLACEHOLDER.split(text)  # text, mark, text, mark, … text
+    for position in range(1, len(parts), 2):
+        mark = parts[position]
         if mark == "&":
-            return "&"
+            continue
         if mark is None:
             turn += 1
         index = int(mark) if mark else turn
-        return values[index - 1] if index <= 4 else ""
+        parts[position] = values[index - 1] if index <= 4 else ""
+    return " ".join("".join(parts).split())
 
-    return " ".join(_PLACEHOLDER.sub(value_of, text).split())
 
-
-def _read_fields(fields: dict[str, Any], status: str) -> dict[str, object]:
+def _read_fields(fields: dict[str, Any], status: str, *, short: bool) -> dict[str, object]:
+    """Returns the attributes of a record. `short`: whether its names may be remembered."""
     found: dict[str, object] = {}
     message, number = fields.get("STAMID"), fields.get("STAMNO")
     if message:
         found["sap.message.id"] = f"{message}{number or ''}"
-    for key, value in fields.items():
-        if value in (None, "") or key in _USED:
-            continue
-        name = _NAMES.get(key, f"sap.idoc.{key.lower()}")
-        found[name] = status if key == "STATUS" else value
+    if fields["STATUS"] not in (None, ""):
+        fields["STATUS"] = status
+    keys = tuple(fields)
+    for key, name in _recall_names(keys) if short else _names_of(keys):
+        value = fields[key]
+        if value or (value is not None and value != ""):
+            found[name] = value
     return found
 
 
-def _read_time(fields: dict[str, Any], zone: tzinfo) -> int:
+def _names_of(keys: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
+    """Returns those fields of a record that become attributes, and the names of these."""
+    return tuple((key, _NAMES.get(key, f"sap.idoc.{key.lower()}")) for key in keys if key not in _USED)
+
+
+_recall_names = lru_cache(maxsize=1_024)(_names_of)
+
+
+def _read_time(zone: tzinfo, logged: str, logged_at: str, created: str, created_at: str) -> int:
     """Reads LOGDAT and LOGTIM (else CREDAT and CRETIM): `20240102` and `030405`, with marks between, or as OData writes them."""
-    for date_key, time_key in (("LOGDAT", "LOGTIM"), ("CREDAT", "CRETIM")):
-        date, clock = str(fields.get(date_key) or ""), str(fields.get(time_key) or "")
+    for date, clock in ((logged, logged_at), (created, created_at)):
+        if len(date) == 8 and len(clock) == 6 and date.isdecimal() and clock.isdecimal():
+            nanos = parse_compact(date + clock, zone)
+            if nanos:
+                return nanos
+            continue
         odata_time = _ODATA_TIME.fullmatch(clock)
         if odata_time is not None:
             clock = "".join(part.zfill(2) for part in odata_time.groups())
@@ -126,7 +151,7 @@ def _read_time(fields: dict[str, Any], zone: tzinfo) -> int:
         midnight = epoch_nanos(odata_date.group(1)) if odata_date else 0
         if midnight:
             date = f"{datetime.fromtimestamp(midnight // 10**9, UTC):%Y%m%d}"
-        nanos = parse_timestamp(_DIGITS.sub("", date)[:8] + digits, zone)
+        nanos = parse_compact(_DIGITS.sub("", date)[:8] + digits, zone)
         if nanos:
             return nanos
     return 0

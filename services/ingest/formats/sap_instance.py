@@ -7,6 +7,7 @@ on Windows `X:\\usr\\sap\\…`. Senders name the path in `source` (Splunk) or `l
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -25,6 +26,18 @@ def path_of(batch: Batch, row: int) -> str:
             if isinstance(path, str):
                 return path
     return batch.source[row]
+
+
+def paths_of(batch: Batch, rows: Sequence[int]) -> list[str]:
+    """Returns the path of each row (see path_of); neighbours that share their attributes are looked at once."""
+    paths: list[str] = []
+    attributes: object = paths  # of no row
+    source = path = ""
+    for row in rows:
+        if batch.attributes[row] is not attributes or batch.source[row] != source:
+            attributes, source, path = batch.attributes[row], batch.source[row], path_of(batch, row)
+        paths.append(path)
+    return paths
 
 
 @lru_cache(maxsize=4_096)
