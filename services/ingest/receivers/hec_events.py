@@ -33,8 +33,9 @@ SOURCETYPES = {
 }
 """Splunk's own names of source types that ELIS has a format for."""
 _TIME = re.compile(rb'"?\s*(\d{1,19})(?:\.(\d{0,9})\d*)?\s*"?')
-_USUAL_TIMES = re.compile(rb'(?:"\d{10}(?:\.\d{1,9})?"|\d{10}(?:\.\d{1,9})?)(?:\n(?:"\d{10}(?:\.\d{1,9})?"|\d{10}(?:\.\d{1,9})?))*+')
-"""Epoch seconds as nearly every sender writes them, one a line."""
+_USUAL_TIME = rb'(?:"[1-9]\d{9}(?:\.\d{1,9})?"|[1-9]\d{9}(?:\.\d{1,9})?)'
+_USUAL_TIMES = re.compile(rb"%b(?:,%b)*+" % (_USUAL_TIME, _USUAL_TIME))
+"""Epoch seconds as nearly every sender writes them, with commas between."""
 _QUOTE = 0x22
 _DECLARATIONS = ("system", "environment", "service")
 _SEVERITIES = ("severity", "severity_text", "level", "log.level", "loglevel")
@@ -71,6 +72,7 @@ class _Metadata(msgspec.Struct, frozen=True, gc=False):
 
 _DECODER: msgspec.json.Decoder[Any] = msgspec.json.Decoder(_Envelope)
 _STRICT_DECODER: msgspec.json.Decoder[Any] = msgspec.json.Decoder(_StrictEnvelope)
+_decode_numbers = msgspec.json.Decoder(list[int]).decode
 _decode_texts = msgspec.json.Decoder(list[str]).decode
 _decode_fields = msgspec.json.Decoder(dict[str, Any]).decode
 
@@ -107,10 +109,11 @@ def decode_events(body: bytes, query: Mapping[str, str], agent: Agent, *, strict
     What an envelope says about itself holds for it alone, not for those after it. `strict` refuses envelopes with members
     that Splunk does not know, as splunkd does.
     """
-    try:
-        body.decode()
-    except UnicodeDecodeError:
-        body = body.decode("utf-8", "replace").encode()
+    if not body.isascii():
+        try:
+            body.decode()
+        except UnicodeDecodeError:
+            body = body.decode("utf-8", "replace").encode()
     envelopes, broken = _decode_envelopes(body, _STRICT_DECODER if strict else _DECODER)
     try:
         decoded = _read_columns(envelopes, query, agent)
@@ -147,8 +150,8 @@ def _read_columns(envelopes: Sequence[_Envelope], query: Mapping[str, str], agen
     # The envelopes of a request have few different metadata: each is read once. Attributes are shared, nobody changes them in place.
     known: dict[tuple[str | None, str | None, str | None, bytes], _Metadata] = {}
     metadata: list[_Metadata] = []
-    for envelope in envelopes:
-        key = (envelope.source, envelope.sourcetype, envelope.index, bytes(envelope.fields))
+    for envelope, fields in zip(envelopes, _copy_raws([envelope.fields for envelope in envelopes]), strict=True):
+        key = (envelope.source, envelope.sourcetype, envelope.index, fields)
         found = known.get(key)
         if found is None:
             found = known[key] = _read_metadata(envelope, query, agent)
@@ -173,10 +176,10 @@ def _read_texts(events: list[msgspec.Raw | msgspec.UnsetType]) -> list[str]:
     """Returns the texts of events, all strings decoded at once; an event of another kind is its JSON."""
     if msgspec.UNSET in events:
         raise _InvalidError("Event field is required", 12)
-    raws = list(map(bytes, events))  # type: ignore[arg-type]
+    raws = _copy_raws(events)  # type: ignore[arg-type]
     strings = [raw for raw in raws if raw[0] == _QUOTE]
     texts = _decode_texts(b"[%s]" % b",".join(strings))
-    if not all(map(str.strip, texts)):
+    if "" in texts or any(map(str.isspace, texts)):
         raise _InvalidError("Event field cannot be blank", 13)
     if len(strings) == len(raws):
         return texts
@@ -186,21 +189,33 @@ def _read_texts(events: list[msgspec.Raw | msgspec.UnsetType]) -> list[str]:
     return [next(decoded) if raw[0] == _QUOTE else raw.decode() for raw in raws]
 
 
+def _copy_raws(raws: Sequence[msgspec.Raw]) -> list[bytes]:
+    """Returns the bytes of each; copied together where none has a line end in it."""
+    copies = b"\n".join(raws).split(b"\n")
+    return copies if len(copies) == len(raws) else list(map(bytes, raws))
+
+
 def _read_times(times: list[msgspec.Raw | msgspec.UnsetType]) -> list[int]:
     """Returns nanoseconds since 1970; 0 where there is no time."""
-    lines = [bytes(time) for time in times if time is not msgspec.UNSET]
-    if not lines:
+    present = [time for time in times if time is not msgspec.UNSET]
+    if not present:
         return [0] * len(times)
-    joined = b"\n".join(lines)
+    joined = b",".join(present)
     if _USUAL_TIMES.fullmatch(joined) is None:
-        stamps = [parse_time(line) for line in lines]
+        stamps = [parse_time(bytes(time)) for time in present]
     else:
-        parts = [line.partition(b".") for line in joined.replace(b'"', b"").split(b"\n")]
-        stamps = [int(seconds + fraction.ljust(9, b"0")) for seconds, _, fraction in parts]
+        numbers = joined.replace(b'"', b"").split(b",")
+        fractions = {len(number) - 11 for number in numbers}
+        if len(fractions) > 1:
+            joined = b",".join([number.ljust(11, b".").ljust(20, b"0") for number in numbers])
+        stamps = _decode_numbers(b"[%s]" % joined.translate(None, b'".'))
+        digits = max(fractions.pop(), 0) if len(fractions) == 1 else 9
+        if digits < 9:  # a sender writes all its times with as many
+            stamps = [stamp * 10 ** (9 - digits) for stamp in stamps]
     if len(stamps) == len(times):
         return stamps
-    present = iter(stamps)
-    return [0 if time is msgspec.UNSET else next(present) for time in times]
+    known = iter(stamps)
+    return [0 if time is msgspec.UNSET else next(known) for time in times]
 
 
 def declared_format(sourcetype: str) -> str:
