@@ -32,20 +32,23 @@ def decay(age_minutes: Floats, half_life: float) -> Floats:
     return 0.5 ** (age_minutes / half_life)
 
 
-def dispersion(counts: Floats, weights: Floats) -> Floats:
-    """Returns variance / mean of each row of counts (rows x minutes), at least 1.
+def dispersion(counts: Floats) -> float:
+    """Returns variance / mean of the counts of some minutes, at least 1.
 
-    Robust: the counts above the row's 95th percentile are pulled down to it, so that a forgotten burst does not blind
-    the test. `weights` says which minutes count (0: not at all).
+    Robust: the counts above the 95th percentile are pulled down to it, so that a forgotten burst does not blind the test.
     """
-    used = counts[:, weights > 0]
-    if used.shape[1] < 4:
-        return np.ones(len(counts))
-    capped = np.minimum(used, np.maximum(np.quantile(used, 0.95, axis=1, keepdims=True), 1.0))
-    mean = capped.mean(axis=1)
-    variance = capped.var(axis=1, ddof=1)
-    ratio: Floats = np.divide(variance, mean, out=np.ones(len(counts)), where=mean > 0)
-    return np.maximum(1.0, ratio)
+    if len(counts) < 4:
+        return 1.0
+    ordered = np.sort(counts)
+    place = 0.95 * (len(counts) - 1)
+    below = int(place)
+    percentile = ordered[below] + (place - below) * (ordered[min(below + 1, len(counts) - 1)] - ordered[below])
+    capped = np.minimum(counts, max(percentile, 1.0))
+    mean = float(capped.sum()) / len(capped)
+    if mean <= 0:
+        return 1.0
+    apart = capped - mean
+    return max(1.0, float(apart @ apart) / (len(capped) - 1) / mean)
 
 
 def surprise_above(observed: float, minutes: float, seen: float, history: float, phi: float = 1.0) -> float:

@@ -9,8 +9,9 @@ from uuid import UUID
 
 from kit.rows import uuid7
 from services.correlate.baselines import to_score
-from services.correlate.detectors.base import ERROR, WARNING, Observation
-from services.correlate.history import History, Track
+from services.correlate.detectors.base import Observation
+from services.correlate.history import History
+from services.correlate.scene import ERROR, WARNING, Track
 from services.correlate.topology import Node
 
 MINUTE_NS = 60_000_000_000

@@ -11,11 +11,11 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 
 from kit.rows import uuid7
-from services.correlate.detectors.base import WARNING
 from services.correlate.evidence import decode_line
 from services.correlate.findings import MINUTE_NS, Finding
-from services.correlate.history import History, Track
+from services.correlate.history import History
 from services.correlate.samples import Reader
+from services.correlate.scene import WARNING, Track
 from services.correlate.topology import Node
 
 BEFORE_NS = 120_000_000_000

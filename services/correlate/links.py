@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from math import exp
 from uuid import UUID
 
-from services.correlate.detectors.base import WARNING
 from services.correlate.findings import MINUTE_NS, Finding
 from services.correlate.samples import Samples
+from services.correlate.scene import WARNING
 from services.correlate.topology import Topology
 
 TOGETHER = 0.5

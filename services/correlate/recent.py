@@ -15,8 +15,9 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from services.correlate import models
 from services.correlate.analysis import Analyst
 from services.correlate.dimensions import MAX_TEXT, clean
-from services.correlate.history import Counted, Track
+from services.correlate.history import Counted
 from services.correlate.miner import Miner
+from services.correlate.scene import Track
 from services.correlate.topology import Names, Node
 from services.correlate.watermark import SourceClock
 

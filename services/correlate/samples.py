@@ -6,12 +6,12 @@ from collections import OrderedDict, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol
 
-from services.correlate.detectors.base import WARNING
 from services.correlate.evidence import Event, decode_line
 from services.correlate.findings import MINUTE_NS, Finding, choose_evidence
-from services.correlate.history import History, Track
+from services.correlate.history import History
 from services.correlate.keys import KeyBook, extract_keys, phrases
 from services.correlate.rollups import ORDINAL_BITS
+from services.correlate.scene import WARNING, Track
 from services.correlate.topology import Names, Node, Topology, node_of
 
 BLOCKS_PER_ROUND = 16

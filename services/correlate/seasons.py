@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncpg
 
 from services.correlate.detectors.base import Observation
-from services.correlate.history import Track
+from services.correlate.scene import Track
 
 DAY = 1440
 MARGIN = 15

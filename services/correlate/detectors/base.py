@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from services.correlate.baselines import Floats, decay, dispersion, surprise_above
-from services.correlate.history import Scene, Track
+from services.correlate.scene import ERROR, Flags, Integers, Scene, Track
 
-WARNING = 13
-ERROR = 17
 LOOK_BACK = 5
 GUARD = 2
 """Minutes before a window that are neither window nor baseline: a slow beginning must not become normal."""
@@ -59,46 +56,65 @@ class Detector(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
 class Baseline:
     """What rows of counts did before a window."""
 
-    seen: Floats
-    """Weighted events."""
-    minutes: Floats
-    """Weighted minutes."""
-    spread: Floats
-    """Variance / mean."""
-    active: Floats
-    """Share of the minutes that had any."""
-    span: NDArray[np.int64]
-    """Minutes, unweighted."""
+    def __init__(self, scene: Scene, counts: Floats, masked: Flags | None, started: Integers, window: int, half_life: float) -> None:
+        """Measures rows x columns; `masked` cells and those before the column in which a row `started` say nothing."""
+        usable = usable_columns(scene, window)
+        weights = decay(scene.ages, half_life) * usable
+        self._usable = usable
+        self._masked = masked
+        self._started = started
+        # Nothing was counted before a row started, so that only lengths have to leave these minutes out.
+        self._counts = counts if masked is None else np.where(masked, 0.0, counts)
+        self.seen: Floats = self._counts @ weights
+        """Weighted events."""
+        self.minutes: Floats = _sum_from(weights, started)
+        """Weighted minutes."""
+        self.span: Integers = _sum_from(usable.astype(np.int64), started)
+        """Minutes, unweighted."""
+        if masked is not None and masked.any():
+            within = masked & (np.arange(scene.length) >= started[:, None])
+            self.minutes = self.minutes - within @ weights
+            self.span = self.span - (within & usable).sum(axis=1)
 
     def rate(self, row: int) -> float:
         """Returns events per minute."""
         return float(self.seen[row] / self.minutes[row]) if self.minutes[row] else 0.0
 
+    def active(self) -> Floats:
+        """Returns the share of the minutes that had any, by row."""
+        hit = ((self._counts > 0) & self._usable).sum(axis=1)
+        share: Floats = np.divide(hit, self.span, out=np.zeros(len(hit)), where=self.span > 0)
+        return share
 
-def measure_baseline(scene: Scene, counts: Floats, masked: NDArray[np.bool_], started: NDArray[np.int64], window: int, half_life: float) -> Baseline:
-    """Measures rows of counts over what lies before a window of the newest minutes."""
-    ages = scene.ages()
-    usable = scene.recorded & (ages >= window + GUARD)
-    columns = np.arange(scene.length)
-    cells = usable[None, :] & ~masked & (columns[None, :] >= started[:, None])
-    weights = decay(ages, half_life)[None, :] * cells
-    span = cells.sum(axis=1)
-    return Baseline(
-        seen=(counts * weights).sum(axis=1),
-        minutes=weights.sum(axis=1),
-        spread=dispersion(np.where(cells, counts, 0.0), usable.astype(np.float64)),
-        active=np.divide(((counts > 0) & cells).sum(axis=1), span, out=np.zeros(len(counts)), where=span > 0),
-        span=span,
-    )
+    def spread(self, row: int) -> float:
+        """Returns variance / mean of a row."""
+        return dispersion(self._counts[row, self._usable])
+
+
+def usable_columns(scene: Scene, window: int) -> Flags:
+    """Says which columns lie before a window of the newest minutes, and had anything recorded."""
+    return scene.recorded & (scene.ages >= window + GUARD)
+
+
+def count_usable(scene: Scene, window: int) -> Integers:
+    """Returns for each track how many columns before a window can be its baseline."""
+    usable = usable_columns(scene, window)
+    rows, columns = scene.masked_cells
+    left_out = usable[columns] & (columns >= scene.started[rows])
+    return _sum_from(usable.astype(np.int64), scene.started) - np.bincount(rows[left_out], minlength=len(scene.tracks))
+
+
+def _sum_from(values: NDArray[Any], columns: Integers) -> NDArray[Any]:
+    """Returns the sums of what stands in each of some columns and behind it."""
+    return np.append(np.cumsum(values[::-1])[::-1], 0)[np.minimum(columns, len(values))]
 
 
 def surprise_of(baseline: Baseline, row: int, observed: float, window: int, least_spread: float, volume: float = 1.0) -> float:
     """Returns how surprising a count is; `volume` is how much more than usual there was to go wrong."""
-    spread = max(least_spread, float(baseline.spread[row]))
+    spread = max(least_spread, baseline.spread(row))
     return surprise_above(observed, window, float(baseline.seen[row]) * volume, float(baseline.minutes[row]), spread)
 
 
@@ -110,23 +126,6 @@ def find_begin(counts: Floats, window: int, rate: float) -> int:
             break
         begin = age
     return begin
-
-
-def group_rows(keys: Sequence[tuple[str, ...]], counts: Floats) -> tuple[list[tuple[str, ...]], NDArray[np.int64], Floats]:
-    """Adds up the rows of each key; returns the keys, the group of each row, and the sums."""
-    distinct = sorted(set(keys))
-    place = {key: number for number, key in enumerate(distinct)}
-    group = np.array([place[key] for key in keys], dtype=np.int64)
-    sums = np.zeros((len(distinct), counts.shape[1]))
-    np.add.at(sums, group, counts)
-    return distinct, group, sums
-
-
-def earliest(values: NDArray[np.int64], group: NDArray[np.int64], groups: int) -> NDArray[np.int64]:
-    """Returns the smallest value of each group."""
-    least = np.full(groups, np.iinfo(np.int64).max)
-    np.minimum.at(least, group, values)
-    return least
 
 
 def count_text(number: float) -> str:

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from services.correlate.baselines import discover
-from services.correlate.detectors.base import ERROR, GUARD, Observation, count_text, earliest, group_rows, measure_baseline, rate_text, surprise_of
-from services.correlate.history import Scene
+from services.correlate.detectors.base import GUARD, Baseline, Observation, count_text, rate_text, surprise_of
+from services.correlate.scene import ERROR, Flags, Integers, Scene
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,52 +36,48 @@ class ErrorRate:
     def examine(self, scene: Scene) -> list[Observation]:
         """Returns the services whose errors have risen."""
         options = self.options
-        if not scene.tracks:
-            return []
-        keys = [(track.system, track.service or track.source) for track in scene.tracks]
-        is_error = np.array([track.severity >= ERROR for track in scene.tracks])
-        services, group, totals = group_rows(keys, scene.counts)
-        errors = np.zeros_like(totals)
-        np.add.at(errors, group[is_error], scene.counts[is_error])
-        masked = np.full(totals.shape, False)
-        np.logical_or.at(masked, group[is_error], scene.masked[is_error])
-        started = earliest(scene.started, group, len(services))
+        services = scene.flows.services
         found: dict[int, tuple[float, int, float, float]] = {}
         for window in options.windows:
-            if scene.length <= window:
+            if scene.length <= window or not scene.tracks:
                 continue
-            baseline = measure_baseline(scene, errors, masked, started, window, options.half_life)
-            volume = measure_baseline(scene, totals, np.full(totals.shape, False), started, window, options.half_life)
-            observed = errors[:, -window:].sum(axis=1)
-            for row in np.flatnonzero((observed >= options.least_errors) & (baseline.span >= options.minimum_minutes)).tolist():
-                usual = volume.rate(row) * window
-                healthy = float(totals[row, -window:].sum() - observed[row])
-                more = min(options.most_volume, max(1.0, healthy / usual)) if usual else 1.0
-                expected = baseline.rate(row) * window * more
+            observed = services.add_up(scene.flow_window(window, errors=True))
+            rows = np.flatnonzero(observed >= options.least_errors)
+            if not len(rows):
+                continue
+            started = services.earliest(scene.flow_started)[rows]
+            baseline = Baseline(scene, services.rows(rows, scene.flow_errors), _masked_errors(scene, rows), started, window, options.half_life)
+            volume = Baseline(scene, services.rows(rows, scene.flow_events), None, started, window, options.half_life)
+            healthy = services.add_up(scene.flow_window(window)) - observed
+            for place in np.flatnonzero(baseline.span >= options.minimum_minutes).tolist():
+                row = int(rows[place])
+                usual = volume.rate(place) * window
+                more = min(options.most_volume, max(1.0, float(healthy[row]) / usual)) if usual else 1.0
+                expected = baseline.rate(place) * window * more
                 if observed[row] < options.ratio * expected:
                     continue
-                surprise = surprise_of(baseline, row, float(observed[row]), window, options.least_spread, more)
+                surprise = surprise_of(baseline, place, float(observed[row]), window, options.least_spread, more)
                 if surprise > found.get(row, (0.0, 0, 0.0, 0.0))[0]:
                     found[row] = (surprise, window, float(observed[row]), expected)
-        rows = list(found)
-        surprises = np.array([found[row][0] for row in rows]) - np.log10(max(1, len(options.windows)))
-        believed = discover(surprises, len(services), options.false_share)
+        if not found:
+            return []
+        surprises = np.array([surprise for surprise, *_ in found.values()]) - np.log10(max(1, len(options.windows)))
+        believed = discover(surprises, len(services.keys), options.false_share)
         return [
-            self._describe(scene, services[row], np.flatnonzero((group == row) & is_error).tolist(), found[row], float(surprise))
-            for row, surprise, sure in zip(rows, surprises, believed, strict=True)
+            self._describe(scene, services.keys[row], services.members(row), found[row], float(surprise))
+            for row, surprise, sure in zip(found, surprises, believed, strict=True)
             if sure
         ]
 
-    def _describe(self, scene: Scene, service: tuple[str, ...], members: list[int], found: tuple[float, int, float, float], surprise: float) -> Observation:
+    def _describe(self, scene: Scene, service: tuple[str, ...], flows: Integers, found: tuple[float, int, float, float], surprise: float) -> Observation:
         _, window, observed, expected = found
         before = slice(0, scene.length - window - GUARD)
         minutes = max(1, scene.length - window - GUARD)
-        risen = []
-        for row in members:
-            usual = float(scene.counts[row, before][~scene.masked[row, before]].sum()) / minutes * window
-            if scene.counts[row, -window:].sum() > 2 * usual:
-                risen.append(row)
-        tracks = tuple(scene.tracks[row] for row in risen or members)
+        rows = np.flatnonzero(np.isin(scene.flow, flows) & (scene.severity >= ERROR))
+        counts = scene.counts(rows)
+        usual = np.where(scene.masked(rows), 0.0, counts)[:, before].sum(axis=1) / minutes * window
+        risen = rows[counts[:, -window:].sum(axis=1) > 2 * usual]
+        tracks = tuple(scene.tracks[row] for row in (risen if len(risen) else rows).tolist())
         sources = {track.source for track in tracks}
         return Observation(
             detector=self.name,
@@ -100,3 +96,13 @@ class ErrorRate:
             summary=f"{count_text(observed)} errors in {window} min instead of {count_text(expected)}",
             tracks=tracks,
         )
+
+
+def _masked_errors(scene: Scene, services: Integers) -> Flags:
+    """Returns services x columns: where any errors are known to be unusual. The services are in rising order."""
+    rows, columns = scene.masked_cells
+    of_row = scene.flows.services.of_flow[scene.flow[rows]]
+    concerned = (scene.severity[rows] >= ERROR) & np.isin(of_row, services)
+    masked = np.full((len(services), scene.length), False)
+    masked[np.searchsorted(services, of_row[concerned]), columns[concerned]] = True
+    return masked

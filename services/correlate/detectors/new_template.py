@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from services.correlate.baselines import discover
-from services.correlate.detectors.base import ERROR, LOOK_BACK, WARNING, Baseline, Observation, count_text, measure_baseline, surprise_of
-from services.correlate.history import Scene
+from services.correlate.detectors.base import LOOK_BACK, Baseline, Observation, count_text, count_usable, surprise_of
+from services.correlate.scene import ERROR, WARNING, Scene
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,52 +42,48 @@ class NewTemplate:
     def examine(self, scene: Scene) -> list[Observation]:
         """Returns the templates that appeared."""
         options = self.options
-        severity = np.array([track.severity for track in scene.tracks])
-        candidates: dict[int, tuple[float, int, float]] = {}
-        baselines: dict[int, Baseline] = {}
-        tests = 0
+        candidates: dict[int, tuple[float, int, float, int]] = {}
         for window in options.windows:
-            if scene.length <= window:
+            if scene.length <= window or not scene.tracks:
                 continue
-            baseline = baselines[window] = measure_baseline(scene, scene.counts, scene.masked, scene.started, window, options.half_life)
-            observed = scene.counts[:, -window:].sum(axis=1)
+            observed = scene.window(window)
+            fresh = (scene.first_seen > scene.minute - scene.length) & (((scene.severity >= WARNING) & (observed >= 2)) | (observed >= options.burst))
+            rows = np.flatnonzero(fresh)
+            if not len(rows):
+                continue
             # What was masked a moment ago is the same burst going on: it stays new while it lasts.
-            fresh = (baseline.seen == 0) & (scene.first_seen > scene.minute - scene.length) & (baseline.span >= options.minimum_minutes)
-            fresh &= ((severity >= WARNING) & (observed >= 2)) | (observed >= options.burst)
-            tests = max(tests, int((baseline.span >= options.minimum_minutes).sum()))
-            for row in np.flatnonzero(fresh).tolist():
-                surprise = surprise_of(baseline, row, float(observed[row]), window, options.least_spread) / (
-                    1 + self._count_debuts(scene, row, float(observed[row]), window)
-                )
-                if surprise > candidates.get(row, (0.0, 0, 0.0))[0]:
-                    candidates[row] = (surprise, window, float(observed[row]))
-        rows = list(candidates)
-        surprises = np.array([candidates[row][0] for row in rows]) - np.log10(max(1, len(options.windows)))
-        are_errors = severity[rows] >= ERROR if rows else np.zeros(0, dtype=np.bool_)
+            baseline = Baseline(scene, scene.counts(rows), scene.masked(rows), scene.started[rows], window, options.half_life)
+            for place in np.flatnonzero((baseline.seen == 0) & (baseline.span >= options.minimum_minutes)).tolist():
+                row, number = int(rows[place]), float(observed[rows[place]])
+                surprise = surprise_of(baseline, place, number, window, options.least_spread) / (1 + self._count_debuts(scene, row, number, window))
+                if surprise > candidates.get(row, (0.0, 0, 0.0, 0))[0]:
+                    candidates[row] = (surprise, window, number, int(baseline.span[place]))
+        if not candidates:
+            return []
+        tests = max(int((count_usable(scene, window) >= options.minimum_minutes).sum()) for window in options.windows if scene.length > window)
+        surprises = np.array([found[0] for found in candidates.values()]) - np.log10(max(1, len(options.windows)))
+        are_errors = scene.severity[list(candidates)] >= ERROR
         believed = np.where(are_errors, discover(surprises, tests, options.false_share_of_errors), discover(surprises, tests, options.false_share))
         return [
-            self._describe(scene, row, candidates[row][1], candidates[row][2], float(surprise), baselines[candidates[row][1]])
-            for row, surprise, sure in zip(rows, surprises, believed, strict=True)
+            self._describe(scene, row, *found[1:], float(surprise))
+            for (row, found), surprise, sure in zip(candidates.items(), surprises, believed, strict=True)
             if sure
         ]
 
     def _count_debuts(self, scene: Scene, row: int, observed: float, window: int) -> int:
         """Returns how many other templates of the same source and service came with a burst like this one before."""
         track = scene.tracks[row]
+        alike = [number for number, (_, source, service) in enumerate(scene.flows.keys) if (source, service) == (track.source, track.service)]
         first_column = scene.first_seen - (scene.minute - scene.length + 1)
         latest = scene.length - window - 2
-        others = np.flatnonzero((first_column >= scene.started + self.options.debut_minutes) & (first_column < latest))
-        debuts = 0
-        for other in others.tolist():
-            rival = scene.tracks[other]
-            if (rival.source, rival.service) == (track.source, track.service) and not scene.masked[other].any():
-                start = int(first_column[other])
-                debuts += bool(scene.counts[other, start : start + window].sum() >= observed / 2)
-        return debuts
+        others = np.flatnonzero((first_column >= scene.started + self.options.debut_minutes) & (first_column < latest) & np.isin(scene.flow, alike))
+        others = others[~np.isin(others, scene.masked_cells[0])]
+        burst = np.sum([scene.counts_at(others, first_column[others] + minute) for minute in range(window)], axis=0)
+        return int((burst >= observed / 2).sum())
 
-    def _describe(self, scene: Scene, row: int, window: int, observed: float, surprise: float, baseline: Baseline) -> Observation:
+    def _describe(self, scene: Scene, row: int, window: int, observed: float, span: int, surprise: float) -> Observation:
         track = scene.tracks[row]
-        seen = np.flatnonzero(scene.counts[row, -window - LOOK_BACK :])
+        seen = np.flatnonzero(scene.counts(np.array([row]))[0, -window - LOOK_BACK :])
         first = scene.minute - min(window + LOOK_BACK, scene.length) + 1 + int(seen[0])
         level = "error" if track.severity >= ERROR else "warning" if track.severity >= WARNING else "message"
         return Observation(
@@ -103,7 +99,7 @@ class NewTemplate:
             observed=observed,
             surprise=surprise,
             weight=1.0 if track.severity >= ERROR else 0.8 if track.severity >= WARNING else 0.4,
-            baseline=f"never seen in {int(baseline.span[row])} minutes",
+            baseline=f"never seen in {span} minutes",
             summary=f"new {level}, {count_text(observed)} times in {window} min",
             tracks=(track,),
         )

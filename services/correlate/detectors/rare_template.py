@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from services.correlate.baselines import discover
-from services.correlate.detectors.base import ERROR, WARNING, Baseline, Observation, count_text, find_begin, measure_baseline, rate_text, surprise_of
-from services.correlate.history import Scene
+from services.correlate.detectors.base import Baseline, Observation, count_text, count_usable, find_begin, rate_text, surprise_of
+from services.correlate.scene import ERROR, WARNING, Scene
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,37 +36,38 @@ class RareTemplate:
     def examine(self, scene: Scene) -> list[Observation]:
         """Returns the templates that burst."""
         options = self.options
-        severity = np.array([track.severity for track in scene.tracks])
-        candidates: dict[int, tuple[float, int, float]] = {}
-        baselines: dict[int, Baseline] = {}
-        tests = 0
+        candidates: dict[int, tuple[float, int, float, float, int]] = {}
         for window in options.windows:
-            if scene.length <= window:
+            if scene.length <= window or not scene.tracks:
                 continue
-            baseline = baselines[window] = measure_baseline(scene, scene.counts, scene.masked, scene.started, window, options.half_life)
-            observed = scene.counts[:, -window:].sum(axis=1)
-            enough = baseline.span >= options.minimum_minutes
-            tests = max(tests, int(enough.sum()))
-            expected = np.divide(baseline.seen * window, baseline.minutes, out=np.zeros(len(observed)), where=baseline.minutes > 0)
-            known = (baseline.seen > 0) | (scene.first_seen <= scene.minute - scene.length)
-            burst = enough & known & (observed >= options.least_events) & (observed >= options.ratio * expected)
-            burst &= (severity >= WARNING) | (baseline.active < options.rare)
-            for row in np.flatnonzero(burst).tolist():
-                surprise = surprise_of(baseline, row, float(observed[row]), window, options.least_spread)
-                if surprise > candidates.get(row, (0.0, 0, 0.0))[0]:
-                    candidates[row] = (surprise, window, float(observed[row]))
-        rows = list(candidates)
-        surprises = np.array([candidates[row][0] for row in rows]) - np.log10(max(1, len(options.windows)))
+            observed = scene.window(window)
+            rows = np.flatnonzero(observed >= options.least_events)
+            if not len(rows):
+                continue
+            baseline = Baseline(scene, scene.counts(rows), scene.masked(rows), scene.started[rows], window, options.half_life)
+            expected = np.divide(baseline.seen * window, baseline.minutes, out=np.zeros(len(rows)), where=baseline.minutes > 0)
+            known = (baseline.seen > 0) | (scene.first_seen[rows] <= scene.minute - scene.length)
+            burst = (baseline.span >= options.minimum_minutes) & known & (observed[rows] >= options.ratio * expected)
+            if burst.any():
+                burst &= (scene.severity[rows] >= WARNING) | (baseline.active() < options.rare)
+            for place in np.flatnonzero(burst).tolist():
+                row, number = int(rows[place]), float(observed[rows[place]])
+                surprise = surprise_of(baseline, place, number, window, options.least_spread)
+                if surprise > candidates.get(row, (0.0, 0, 0.0, 0.0, 0))[0]:
+                    candidates[row] = (surprise, window, number, baseline.rate(place), int(baseline.span[place]))
+        if not candidates:
+            return []
+        tests = max(int((count_usable(scene, window) >= options.minimum_minutes).sum()) for window in options.windows if scene.length > window)
+        surprises = np.array([found[0] for found in candidates.values()]) - np.log10(max(1, len(options.windows)))
         believed = discover(surprises, tests, options.false_share)
         return [
-            self._describe(scene, row, candidates[row][1], candidates[row][2], float(surprise), baselines[candidates[row][1]])
-            for row, surprise, sure in zip(rows, surprises, believed, strict=True)
+            self._describe(scene, row, *found[1:], float(surprise))
+            for (row, found), surprise, sure in zip(candidates.items(), surprises, believed, strict=True)
             if sure
         ]
 
-    def _describe(self, scene: Scene, row: int, window: int, observed: float, surprise: float, baseline: Baseline) -> Observation:
+    def _describe(self, scene: Scene, row: int, window: int, observed: float, rate: float, span: int, surprise: float) -> Observation:
         track = scene.tracks[row]
-        rate = baseline.rate(row)
         return Observation(
             detector=self.name,
             system=track.system,
@@ -74,13 +75,13 @@ class RareTemplate:
             service=track.service,
             template=track.template,
             severity=track.severity,
-            first=scene.minute - find_begin(scene.counts[row], window, rate),
+            first=scene.minute - find_begin(scene.counts(np.array([row]))[0], window, rate),
             last=scene.minute,
             expected=rate * window,
             observed=observed,
             surprise=surprise,
             weight=0.9 if track.severity >= ERROR else 0.7 if track.severity >= WARNING else 0.3,
-            baseline=rate_text(rate, int(baseline.span[row])),
+            baseline=rate_text(rate, span),
             summary=f"{count_text(observed)} times in {window} min instead of {count_text(rate * window)}",
             tracks=(track,),
         )

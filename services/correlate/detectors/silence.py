@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from services.correlate.baselines import Floats, surprise_below
-from services.correlate.detectors.base import Observation, count_text, earliest, group_rows, rate_text
-from services.correlate.history import Scene
+from services.correlate.detectors.base import Observation, count_text, rate_text
+from services.correlate.scene import Scene
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,25 +39,28 @@ class Silence:
         options = self.options
         if not scene.tracks or scene.length < options.minimum_minutes:
             return []
-        sources, group, totals = group_rows([(track.system, track.source) for track in scene.tracks], scene.counts)
-        started = earliest(scene.started, group, len(sources))
-        whole = totals.sum(axis=0)
+        sources = scene.flows.sources
+        heard_in = scene.flow_events[:, scene.recorded]
+        # Only who was heard in the longest gap that matters, and not in the shortest, is looked at more closely.
+        lately = sources.add_up(heard_in[:, -options.longest - 1 :].sum(axis=1))
+        just_now = sources.add_up(heard_in[:, -options.least_gap :].sum(axis=1))
+        started = sources.earliest(scene.flow_started)
         found = []
-        for row, (system, source) in enumerate(sources):
-            counts = totals[row, started[row] :][scene.recorded[started[row] :]]
+        for row in np.flatnonzero((lately > 0) & (just_now == 0)).tolist():
+            flows = sources.members(row)
+            totals = scene.flow_events[flows].sum(axis=0)
+            counts = totals[started[row] :][scene.recorded[started[row] :]]
             heard = np.flatnonzero(counts > 0)
-            if not len(heard):
-                continue
             gap = len(counts) - 1 - int(heard[-1])
             before = counts[: heard[-1] + 1]
             if not options.least_gap <= gap <= options.longest or len(before) < options.minimum_minutes:
                 continue
-            if self._is_regular(heard, before, gap) and self._others_go_on(whole - totals[row], gap):
+            if self._is_regular(heard, before, gap) and self._others_go_on(scene.totals - totals, gap):
                 rate = float(before.mean())
                 spread = max(options.least_spread, float(before.var() / rate))
                 surprise = surprise_below(0, gap, float(before.sum()), len(before), spread)
                 if surprise >= options.surprise:
-                    found.append(self._describe(scene, system, source, np.flatnonzero(group == row).tolist(), gap, rate, surprise))
+                    found.append(self._describe(scene, sources.keys[row], np.flatnonzero(np.isin(scene.flow, flows)).tolist(), gap, rate, surprise))
         return found
 
     def _is_regular(self, heard: np.ndarray[tuple[int], np.dtype[np.int64]], before: Floats, gap: int) -> bool:
@@ -68,7 +71,8 @@ class Silence:
         usual = float(others[:-gap].mean()) if len(others) > gap else 0.0
         return usual > 0 and float(others[-gap:].mean()) >= self.options.others * usual
 
-    def _describe(self, scene: Scene, system: str, source: str, members: list[int], gap: int, rate: float, surprise: float) -> Observation:
+    def _describe(self, scene: Scene, key: tuple[str, ...], members: list[int], gap: int, rate: float, surprise: float) -> Observation:
+        system, source = key
         services = {scene.tracks[member].service for member in members}
         return Observation(
             detector=self.name,

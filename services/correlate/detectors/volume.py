@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from services.correlate.baselines import Floats, surprise_below
-from services.correlate.detectors.base import Baseline, Observation, count_text, earliest, group_rows, measure_baseline, rate_text, surprise_of
-from services.correlate.history import Scene
+from services.correlate.detectors.base import Baseline, Observation, count_text, rate_text, surprise_of
+from services.correlate.scene import Integers, Scene
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,60 +41,59 @@ class Volume:
         options = self.options
         if not scene.tracks or scene.length <= options.drop_window:
             return []
-        keys = [(track.system, track.source, track.service) for track in scene.tracks]
-        services, group, totals = group_rows(keys, scene.counts)
-        started = earliest(scene.started, group, len(services))
+        totals = scene.flow_events
         # Where a spike was unusual, its minutes were masked track by track: what remains is the usual part.
-        usual = np.zeros_like(totals)
-        np.add.at(usual, group, np.where(scene.masked, 0.0, scene.counts))
-        masked = np.full(totals.shape, False)
+        usual = totals - self._masked_events(scene, len(totals))
+        spikes = Baseline(scene, usual, None, scene.flow_started, options.spike_window, options.half_life)
+        drops = Baseline(scene, usual, None, scene.flow_started, options.drop_window, options.half_life)
+        old_enough = spikes.span >= options.minimum_minutes
+        spiking = np.flatnonzero(old_enough & (totals[:, -options.spike_window :].sum(axis=1) >= options.spike_events)).tolist()
+        dropping = np.flatnonzero(old_enough & (drops.seen > 0)).tolist()
         found = []
-        spikes = measure_baseline(scene, usual, masked, started, options.spike_window, options.half_life)
-        drops = measure_baseline(scene, usual, masked, started, options.drop_window, options.half_life)
-        for row, service in enumerate(services):
-            if spikes.span[row] < options.minimum_minutes:
-                continue
-            members = np.flatnonzero(group == row).tolist()
-            found += self._find_spike(scene, service, members, totals[row], spikes, row)
-            found += self._find_drop(scene, service, members, totals[row], drops, row)
+        for flow in sorted({*spiking, *dropping}, key=lambda number: scene.flows.keys[number]):
+            found += self._find_spike(scene, flow, totals[flow], spikes)
+            found += self._find_drop(scene, flow, totals[flow], drops)
         return found
 
-    def _find_spike(self, scene: Scene, service: tuple[str, ...], members: list[int], counts: Floats, baseline: Baseline, row: int) -> list[Observation]:
+    def _masked_events(self, scene: Scene, flows: int) -> Floats:
+        """Returns flows x columns: the events in masked cells."""
+        rows, columns = scene.masked_cells
+        cells = scene.flow[rows] * scene.length + columns
+        masked = np.zeros(flows * scene.length)
+        np.add.at(masked, cells, scene.counts_at(rows, columns))
+        return masked.reshape(flows, scene.length)
+
+    def _find_spike(self, scene: Scene, flow: int, counts: Floats, baseline: Baseline) -> list[Observation]:
         options, window = self.options, self.options.spike_window
-        observed, expected = float(counts[-window:].sum()), baseline.rate(row) * window
+        observed, expected = float(counts[-window:].sum()), baseline.rate(flow) * window
         # Both minutes must be high: a second of chatter that straddles nothing is not a change of volume.
         if observed < options.spike_events or counts[-window:].min() < options.spike * expected / window or observed < options.spike * expected:
             return []
-        surprise = surprise_of(baseline, row, observed, window, options.least_spread)
+        surprise = surprise_of(baseline, flow, observed, window, options.least_spread)
         if surprise < options.surprise:
             return []
-        risen = [member for member in members if scene.counts[member, -window:].sum() > 2 * window * scene.counts[member, : -window - 2].mean()]
-        return [self._describe(scene, service, risen or members, "spike", window, (observed, expected, surprise), baseline, row)]
+        members = np.flatnonzero(scene.flow == flow)
+        tracks = scene.counts(members)
+        risen = members[tracks[:, -window:].sum(axis=1) > 2 * window * tracks[:, : -window - 2].mean(axis=1)]
+        return [self._describe(scene, risen if len(risen) else members, "spike", window, (observed, expected, surprise), baseline, flow)]
 
-    def _find_drop(self, scene: Scene, service: tuple[str, ...], members: list[int], counts: Floats, baseline: Baseline, row: int) -> list[Observation]:
+    def _find_drop(self, scene: Scene, flow: int, counts: Floats, baseline: Baseline) -> list[Observation]:
         options, window = self.options, self.options.drop_window
-        observed, expected = float(counts[-window:].sum()), baseline.rate(row) * window
+        observed, expected = float(counts[-window:].sum()), baseline.rate(flow) * window
         if expected < options.drop_events or observed == 0 or counts[-window:].max() > options.drop * expected / window:
             return []
-        spread = max(options.least_spread, float(baseline.spread[row]))
-        surprise = surprise_below(observed, window, float(baseline.seen[row]), float(baseline.minutes[row]), spread)
+        spread = max(options.least_spread, baseline.spread(flow))
+        surprise = surprise_below(observed, window, float(baseline.seen[flow]), float(baseline.minutes[flow]), spread)
         if surprise < options.surprise:
             return []
-        return [self._describe(scene, service, members, "drop", window, (observed, expected, surprise), baseline, row)]
+        members = np.flatnonzero(scene.flow == flow)
+        return [self._describe(scene, members, "drop", window, (observed, expected, surprise), baseline, flow)]
 
     def _describe(
-        self,
-        scene: Scene,
-        service: tuple[str, ...],
-        members: list[int],
-        kind: str,
-        window: int,
-        figures: tuple[float, float, float],
-        baseline: Baseline,
-        row: int,
+        self, scene: Scene, members: Integers, kind: str, window: int, figures: tuple[float, float, float], baseline: Baseline, flow: int
     ) -> Observation:
         observed, expected, surprise = figures
-        system, source, name = service
+        system, source, name = scene.flows.keys[flow]
         word = "more" if kind == "spike" else "fewer"
         return Observation(
             detector=f"{self.name}_{kind}",
@@ -109,7 +108,7 @@ class Volume:
             observed=observed,
             surprise=surprise,
             weight=0.5,
-            baseline=rate_text(baseline.rate(row), int(baseline.span[row])),
+            baseline=rate_text(baseline.rate(flow), int(baseline.span[flow])),
             summary=f"{word} events: {count_text(observed)} in {window} min instead of {count_text(expected)}",
-            tracks=tuple(scene.tracks[member] for member in members),
+            tracks=tuple(scene.tracks[member] for member in members.tolist()),
         )

@@ -13,8 +13,9 @@ from services.correlate.analysis import Analyst
 from services.correlate.cases import Case
 from services.correlate.dimensions import to_signed
 from services.correlate.findings import Finding
-from services.correlate.history import Counted, History, Track
+from services.correlate.history import Counted, History
 from services.correlate.miner import Miner
+from services.correlate.scene import Track
 from services.correlate.topology import Names, Topology
 
 

@@ -54,7 +54,7 @@ def test_clumped_counts_have_a_spread_that_one_burst_does_not_hide() -> None:
     burst = calm.copy()
     burst[30] = 500
     clumped = np.tile([0.0, 0.0, 15.0], 20)
-    spreads = dispersion(np.stack([calm, burst, clumped]), np.ones(60))
+    spreads = [dispersion(counts) for counts in (calm, burst, clumped)]
     assert spreads[0] == 1
     assert spreads[1] < 2
     assert spreads[2] > 5

@@ -10,8 +10,8 @@ from kit.rows import uuid7
 from services.correlate.cases import is_serious
 from services.correlate.causes import rank_causes
 from services.correlate.findings import MINUTE_NS, Finding
-from services.correlate.history import Track
 from services.correlate.links import Link
+from services.correlate.scene import Track
 from services.correlate.topology import Node, Topology
 
 SECOND = 1_000_000_000

@@ -9,7 +9,8 @@ import pytest
 
 from services.correlate.detectors import DETECTORS
 from services.correlate.detectors.base import Observation
-from services.correlate.history import Counted, History, Scene, Track
+from services.correlate.history import Counted, History
+from services.correlate.scene import Scene, Track
 
 ORDERS = Track("application", "shop", "orders", 1, 9)
 FAILED = Track("application", "shop", "orders", 2, 17)

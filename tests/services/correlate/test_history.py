@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.correlate.history import Counted, History, Track
+from services.correlate.history import Counted, History
+from services.correlate.scene import Track
 
 ONE = Track("sap", "trace", "abap", 1, 9)
 TWO = Track("sap", "trace", "abap", 2, 9)
@@ -40,7 +42,7 @@ def test_merged_templates_add_up() -> None:
     assert history.count([TWO], 4, 5) == 0
     assert [event for _, _, event in history.events_of([ONE], 4, 5)] == [7, 8, 9]
     history.put(6, [Counted(ONE, 1, 10)])
-    assert history.scene(6).counts.sum() == 9
+    assert history.scene(6).totals.sum() == 9
 
 
 def test_a_template_is_as_old_as_its_oldest_part() -> None:
@@ -59,6 +61,6 @@ def test_texts_that_never_repeat_do_not_fill_the_memory() -> None:
         history.put(minute, [Counted(ONE, 5, minute), *fresh])
     scene = history.scene(59)
     assert len(scene.tracks) < 9000
-    assert scene.counts.sum() == 10 * 305
+    assert scene.counts(np.arange(len(scene.tracks))).sum() == 10 * 305
     assert history.count([ONE], 55, 59) == 25
     assert history.events_of([ONE], 58, 59) == [(58, ONE, 58), (59, ONE, 59)]

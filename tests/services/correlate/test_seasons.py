@@ -12,9 +12,9 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from kit.db import unit_of_work
 from services.correlate.detectors.base import Observation
 from services.correlate.dimensions import Dimensions
-from services.correlate.history import Track
 from services.correlate.retention import Retention
 from services.correlate.rollups import AtCursor, Rollups
+from services.correlate.scene import Track
 from services.correlate.seasons import DAY, RollupSeasons
 from services.correlate.settings import CorrelateSettings
 from tests.services.correlate.peer import MINUTE, START, Log
