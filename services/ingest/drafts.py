@@ -15,7 +15,8 @@ from services.ingest.pipeline import Prepared
 from services.ingest.stages import StageClock
 from services.ingest.summary import summarise
 
-COMPRESSION_LEVEL = 3
+_COMPRESSION = zstandard.ZstdCompressionParameters.from_level(1, window_log=22, hash_log=16, min_match=7)
+"""What repeats in lines is long: looking for matches of seven bytes makes blocks smaller than level 3, in two thirds of its time."""
 NANOSECONDS_PER_DAY = 86_400_000_000_000
 
 
@@ -29,17 +30,31 @@ class Draft:
 
 def draft_blocks(prepared: Prepared, rows: Sequence[int], max_events: int) -> Iterator[Draft]:
     """Cuts rows into drafts of one partition and at most `max_events` each."""
-    days: defaultdict[int, list[int]] = defaultdict(list)
-    timestamps = prepared.timestamps
-    for row in rows:
-        days[timestamps[row] // NANOSECONDS_PER_DAY].append(row)
-    for day, members in days.items():
+    for day, members in _by_day(prepared, rows):
         for keep_days, kept in _by_retention(prepared, members):
             for start in range(0, len(kept), max_events):
                 yield Draft(Partition(day, keep_days), kept[start : start + max_events])
 
 
-def _by_retention(prepared: Prepared, rows: list[int]) -> Iterable[tuple[int, list[int]]]:
+def _by_day(prepared: Prepared, rows: Sequence[int]) -> Iterable[tuple[int, Sequence[int]]]:
+    """Returns rows by their day."""
+    stamps = _stamps_of(prepared, rows)
+    if not stamps:
+        return ()
+    first = min(stamps) // NANOSECONDS_PER_DAY
+    if first == max(stamps) // NANOSECONDS_PER_DAY:
+        return ((first, rows),)
+    days: defaultdict[int, list[int]] = defaultdict(list)
+    for row, stamp in zip(rows, stamps, strict=True):
+        days[stamp // NANOSECONDS_PER_DAY].append(row)
+    return days.items()
+
+
+def _stamps_of(prepared: Prepared, rows: Sequence[int]) -> Sequence[int]:
+    return prepared.timestamps if len(rows) == len(prepared.timestamps) else [prepared.timestamps[row] for row in rows]
+
+
+def _by_retention(prepared: Prepared, rows: Sequence[int]) -> Iterable[tuple[int, Sequence[int]]]:
     """Returns rows by the days that they are kept."""
     if not prepared.keep_days:
         return [(0, rows)]
@@ -52,14 +67,14 @@ def _by_retention(prepared: Prepared, rows: list[int]) -> Iterable[tuple[int, li
 def build_block(prepared: Prepared, draft: Draft, block_id: int, clock: StageClock | None = None) -> NewBlock:
     """Encodes, counts and compresses the rows of a draft."""
     stage = (clock or StageClock()).stage
-    stamps = [prepared.timestamps[row] for row in draft.rows]
+    stamps = _stamps_of(prepared, draft.rows)
     with stage("count"):
         summary = summarise(prepared, draft.rows)
         counted = summary.SerializeToString()
     with stage("encode"):
         lines = encode_lines(prepared, draft.rows, block_id)
     with stage("compress"):
-        compressor = zstandard.ZstdCompressor(level=COMPRESSION_LEVEL)
+        compressor = zstandard.ZstdCompressor(compression_params=_COMPRESSION)
         compressed, compressed_lines = compressor.compress(counted), compressor.compress(lines)
     return NewBlock(
         id=block_id,

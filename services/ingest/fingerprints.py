@@ -140,25 +140,25 @@ _sequences: Final[_Generations[str, tuple[int, str]]] = _Generations(20_000)
 
 def fingerprint_bodies(bodies: list[str]) -> tuple[list[int], dict[int, str]]:
     """Returns the fingerprint of each body (64 bits, unsigned) and, for each distinct fingerprint, its template."""
-    lines = [significant_text(body) if "\n" in body or len(body) > MAX_CHARACTERS else body for body in bodies]
-    keys = _SEPARATOR.join(lines).encode("utf-8", "surrogatepass").translate(_SAME_DIGIT).split(b"\x1e")
-    if len(keys) != len(lines):
-        keys = [line.encode("utf-8", "surrogatepass").translate(_SAME_DIGIT) for line in lines]
-    fingerprints: list[int] = []
-    templates: dict[int, str] = {}
-    young = _texts.young.get
-    for key in keys:
-        known = young(key)
-        if known is None:
-            known = _texts.get(key)
-            if known is None:
-                known = fingerprint_text(key.decode("utf-8", "surrogatepass"))
-                if len(key) <= _CACHED_BYTES:
-                    _texts.put(key, known)
-            young = _texts.young.get
-        fingerprints.append(known[0])
-        templates[known[0]] = known[1]
-    return fingerprints, templates
+    joined = _SEPARATOR.join(bodies)
+    if "\n" in joined or max(map(len, bodies), default=0) > MAX_CHARACTERS:
+        bodies = [significant_text(body) if "\n" in body or len(body) > MAX_CHARACTERS else body for body in bodies]
+        joined = _SEPARATOR.join(bodies)
+    keys = joined.encode("utf-8", "surrogatepass").translate(_SAME_DIGIT).split(b"\x1e")
+    if len(keys) != len(bodies):
+        keys = [body.encode("utf-8", "surrogatepass").translate(_SAME_DIGIT) for body in bodies]
+    known = [_look_up(key) if found is None else found for key, found in zip(keys, map(_texts.young.get, keys), strict=True)]
+    return [fingerprint for fingerprint, _ in known], dict(known)
+
+
+def _look_up(key: bytes) -> tuple[int, str]:
+    """Returns fingerprint and template of a text that is not among the young ones."""
+    known = _texts.get(key)
+    if known is None:
+        known = fingerprint_text(key.decode("utf-8", "surrogatepass"))
+        if len(key) <= _CACHED_BYTES:
+            _texts.put(key, known)
+    return known
 
 
 def significant_text(body: str) -> str:
@@ -171,26 +171,38 @@ def significant_text(body: str) -> str:
 
 def fingerprint_text(text: str) -> tuple[int, str]:
     """Returns fingerprint and template of a significant text in which every digit is 0."""
-    text = _SPAN.sub(_replace_span, text)
-    get, put = _words.get, _words.put
-    lines: list[str] = []
-    for line in text.split("\n"):
-        parts: list[str] = []
-        for word in line.split():
-            masked = get(word)
-            if masked is None:
-                masked = mask_word(word)
-                if len(word) < 128:
-                    put(word, masked)
-            parts.append(masked)
-        lines.append(" ".join(parts))
-    sequence = "\n".join(lines)
+    sequence = "\n".join(map(_mask_line, _SPAN.sub(_replace_span, text).split("\n")))
     known = _sequences.get(sequence)
     if known is None:
-        template = _WHO.sub("<str>", _LIST.sub(r"\1", _UNIT.sub("<num>", _DATE.sub("<time>", sequence))))
+        template = _mask_sequence(sequence)
         known = (xxh3_64_intdigest(template.encode("utf-8", "surrogatepass")), template)
         _sequences.put(sequence, known)
     return known
+
+
+def _mask_line(line: str) -> str:
+    words = line.split()
+    return " ".join([_mask_known(word) if found is None else found for word, found in zip(words, map(_words.young.get, words), strict=True)])
+
+
+def _mask_known(word: str) -> str:
+    masked = _words.get(word)
+    if masked is None:
+        masked = mask_word(word)
+        if len(word) < 128:
+            _words.put(word, masked)
+    return masked
+
+
+def _mask_sequence(sequence: str) -> str:
+    """Replaces what several words together are. Each search is for what cannot be without the text that is looked for first."""
+    if "<time>" in sequence:
+        sequence = _DATE.sub("<time>", sequence)
+    if "<num> " in sequence:
+        sequence = _UNIT.sub("<num>", sequence)
+    if "<" in sequence:
+        sequence = _LIST.sub(r"\1", sequence)
+    return _WHO.sub("<str>", sequence) if "ser " in sequence or " for " in sequence else sequence
 
 
 def _replace_span(match: re.Match[str]) -> str:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from itertools import count
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from elis.ingest.v1 import ingest_pb2 as pb
 
@@ -13,58 +14,55 @@ if TYPE_CHECKING:
 
 NANOSECONDS_PER_MINUTE = 60_000_000_000
 
+_Value = TypeVar("_Value")
+
 
 def summarise(prepared: Prepared, rows: Sequence[int]) -> pb.BlockSummary:
     """Returns the counts of a block that holds these rows in this order."""
     batch = prepared.batch
-    whole = zip(
+    # System and environment are those of the source: they need not be told apart.
+    columns: tuple[Sequence[Any], ...] = (
         [stamp // NANOSECONDS_PER_MINUTE for stamp in prepared.timestamps],
         batch.source,
-        prepared.systems,
-        prepared.environments,
         batch.service,
         batch.host,
         batch.severity_number,
         prepared.fingerprints,
-        strict=True,
     )
-    keys = list(whole)
-    if len(rows) != len(keys):
-        keys = [keys[row] for row in rows]
-    counts = Counter(keys)
-    # Written from the last to the first, so that the first ordinal of a key is the one that stays.
-    first = dict(zip(reversed(keys), range(len(keys) - 1, -1, -1), strict=True))
-
-    sources: dict[tuple[str, str, str], int] = {}
-    services: dict[str, int] = {}
-    hosts: dict[str, int] = {}
-    prints: dict[int, int] = {}
-    counted = [
-        (
-            minute,
-            sources.setdefault((source, system, environment), len(sources)),
-            services.setdefault(service, len(services)),
-            hosts.setdefault(host, len(hosts)),
-            severity,
-            prints.setdefault(fingerprint, len(prints)),
-        )
-        for minute, source, system, environment, service, host, severity, fingerprint in counts
-    ]
-    columns = list(zip(*counted, strict=True)) or [()] * 6
+    if len(rows) != len(batch):
+        columns = tuple([column[row] for row in rows] for column in columns)
+    # Each event is numbered with the ordinal of the first that has its key; these are then counted.
+    keys: dict[tuple[Any, ...], int] = {}
+    counts = Counter(map(keys.setdefault, zip(*columns, strict=True), count()))
+    first_ordinal = list(counts)
+    minute, source, service, host, severity_number, fingerprint = zip(*keys, strict=True) if keys else ((),) * 6
+    first_of = dict(zip(reversed(source), reversed(first_ordinal), strict=True))
+    sources, source_numbers = _number(source)
+    services, service_numbers = _number(service)
+    hosts, host_numbers = _number(host)
+    fingerprints, fingerprint_numbers = _number(fingerprint)
+    firsts = [rows[first_of[name]] for name in sources]
     return pb.BlockSummary(
-        sources=[name for name, _, _ in sources],
-        systems=[system for _, system, _ in sources],
-        environments=[environment for _, _, environment in sources],
-        services=list(services),
-        hosts=list(hosts),
-        fingerprints=list(prints),
-        templates=[prepared.templates[fingerprint] for fingerprint in prints],
-        minute=columns[0],
-        source=columns[1],
-        service=columns[2],
-        host=columns[3],
-        severity_number=columns[4],
-        fingerprint=columns[5],
+        sources=sources,
+        systems=[prepared.systems[row] for row in firsts],
+        environments=[prepared.environments[row] for row in firsts],
+        services=services,
+        hosts=hosts,
+        fingerprints=fingerprints,
+        templates=[prepared.templates[number] for number in fingerprints],
+        minute=minute,
+        source=source_numbers,
+        service=service_numbers,
+        host=host_numbers,
+        severity_number=severity_number,
+        fingerprint=fingerprint_numbers,
         count=list(counts.values()),
-        first_ordinal=[first[key] for key in counts],
+        first_ordinal=first_ordinal,
     )
+
+
+def _number(column: tuple[_Value, ...]) -> tuple[list[_Value], list[int]]:
+    """Returns the distinct values of a column, in order of their first places, and the number of each value among them."""
+    distinct = list(dict.fromkeys(column))
+    numbers = dict(zip(distinct, range(len(distinct)), strict=True))
+    return distinct, list(map(numbers.__getitem__, column))

@@ -17,6 +17,7 @@ SAMPLED_ROWS: Final = 5
 MAX_FIELDS: Final = 300
 """Fields of a source and hour that are told apart; further ones are not counted."""
 DAY_MS: Final = 86_400_000
+DAY_NS: Final = DAY_MS * 1_000_000
 AHEAD_NS: Final = 2_000_000_000
 """A time that is later than its arrival by more than this tells of a clock that runs ahead."""
 REPLACEMENT: Final = "\ufffd"
@@ -83,48 +84,53 @@ def measure_quality(prepared: Prepared, rows: Sequence[int]) -> dict[str, Measur
     if len(rows) != len(batch):
         stamps, severities, sources = [stamps[row] for row in rows], [severities[row] for row in rows], [sources[row] for row in rows]
         believed, observed = [believed[row] for row in rows], [observed[row] for row in rows]
-    measures: defaultdict[str, Measures] = defaultdict(Measures)
+    measures: dict[str, Measures] = {}
     for source, number in Counter(sources).items():
-        measures[source].events = number
-        measures[source].unparsed = min(prepared.unparsed.get(source, 0), number)
-    for name, flags in (("missing_time", map(not_, stamps)), ("unknown_severity", map(not_, severities))):
-        for source, number in Counter(compress(sources, flags)).items():
-            setattr(measures[source], name, number)
+        measures[source] = Measures(events=number, timed=number, unparsed=min(prepared.unparsed.get(source, 0), number))
+    for name, column in (("missing_time", stamps), ("unknown_severity", severities)):
+        if not all(column):
+            for source, number in Counter(compress(sources, map(not_, column))).items():
+                setattr(measures[source], name, number)
+    lags: defaultdict[str, int] = defaultdict(int)
     for source, stamp, time, arrived in zip(sources, stamps, believed, observed, strict=True):
         if stamp == time:
+            lag = arrived - time
+            lags[source] += lag // 1_000_000 if lag < DAY_NS else DAY_MS
+            if lag < -AHEAD_NS:
+                measures[source].ahead += 1
+        else:
             found = measures[source]
-            found.timed += 1
-            found.lag_ms += min((arrived - time) // 1_000_000, DAY_MS)
-            if time > arrived + AHEAD_NS:
-                found.ahead += 1
-        elif stamp:
-            found = measures[source]
+            found.timed -= 1
             if stamp > arrived:
                 found.future_time += 1
-            else:
+            elif stamp:
                 found.past_time += 1
+    for source, lag_ms in lags.items():
+        measures[source].lag_ms = lag_ms
     for row in prepared.overflowing:
-        measures[batch.source[row]].overflowing += 1
+        measures.setdefault(batch.source[row], Measures()).overflowing += 1
     bodies = batch.body
     if REPLACEMENT in "".join(bodies):
         for row in rows:
             if REPLACEMENT in bodies[row]:
                 measures[batch.source[row]].repaired += 1
     _sample_fields(batch.attributes, batch.source, rows, measures)
-    return dict(measures)
+    return measures
 
 
 def _sample_fields(attributes: Sequence[dict[str, Any] | None], sources: Sequence[str], rows: Sequence[int], measures: dict[str, Measures]) -> None:
     stride = max(1, len(rows) // (SAMPLED_ROWS * max(len(measures), 1)))
+    # Events of a source have few different shapes: the fields of each are taken down once.
+    shapes: Counter[tuple[str, tuple[str, ...], tuple[type, ...]]] = Counter()
     for row in rows[::stride]:
         found = measures[sources[row]]
-        if found.sampled >= SAMPLED_ROWS:
-            continue
-        found.sampled += 1
-        values = attributes[row] or {}
-        found.field_values += len(values)
-        for name, value in values.items():
-            kind = _TYPES.get(type(value), "object")
-            found.types[name, kind] += 1
-            if value is None:
-                found.null_values += 1
+        if found.sampled < SAMPLED_ROWS:
+            found.sampled += 1
+            values = attributes[row]
+            if values:
+                shapes[sources[row], tuple(values), tuple(map(type, values.values()))] += 1
+    for (source, names, kinds), count in shapes.items():
+        found = measures[source]
+        found.field_values += len(names) * count
+        found.null_values += kinds.count(type(None)) * count
+        found.types.update({(name, _TYPES.get(kind, "object")): count for name, kind in zip(names, kinds, strict=True)})
