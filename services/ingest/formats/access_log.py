@@ -25,7 +25,7 @@ _REST = (
 
 # host ident user [time] "request" status bytes "referer" "agent" …; `vhost:port` may stand in front.
 _APACHE = (
-    rf"(?:(?P<vhost>[\w.-]+:\d+) )?(?P<client>[\w.:%-]+(?:, [\w.:%-]+)*) (?P<ident>\S+) (?P<user>[^\[]*) \[(?P<time>{_CLF.embedded})\] {_REQUEST}"
+    rf"(?:(?P<vhost>[\w.-]+:\d+) )?(?P<client>[\w.:%-]+(?:, [\w.:%-]+)*) \S+ (?P<user>[^\[]*) \[(?P<time>{_CLF.embedded})\] {_REQUEST}"
     rf'(?: "(?P<referrer>[^"\\]*(?:\\.[^"\\]*)*)" "(?P<agent>[^"\\]*(?:\\.[^"\\]*)*)")?{_REST}'
 )
 # SAP:    [time] host user - "request" status bytes ms
@@ -67,11 +67,11 @@ class AccessLog:
 
 def _parse_apache(batch: Batch, rows: Sequence[int], zone: tzinfo) -> int:
     lines = _APACHE_LINE.read([batch.body[row] for row in rows])
-    fill_times(batch, rows, [line[4] for line in lines], _CLF, zone)
+    fill_times(batch, rows, lines, 3, _CLF, zone)
     matched = 0
     requests: dict[str, tuple[str, str, str]] = {}
     for row, line in zip(rows, lines, strict=True):
-        vhost, client, _, user, time, request, status, size, referrer, agent, rest, correlation, label, seconds, more = line
+        vhost, client, user, time, request, status, size, referrer, agent, rest, correlation, label, seconds, more = line
         if not time:
             continue
         matched += 1
@@ -99,7 +99,7 @@ def _parse_apache(batch: Batch, rows: Sequence[int], zone: tzinfo) -> int:
 
 def _parse_icm(batch: Batch, rows: Sequence[int], zone: tzinfo) -> int:
     lines = _ICM_LINE.read([batch.body[row] for row in rows])
-    fill_times(batch, rows, [line[0] for line in lines], _CLF, zone)
+    fill_times(batch, rows, lines, 0, _CLF, zone)
     matched = 0
     requests: dict[str, tuple[str, str, str]] = {}
     for row, line in zip(rows, lines, strict=True):

@@ -46,7 +46,7 @@ class ApacheError:
         matched = 0
         bodies = batch.body
         lines = _LINE.read([bodies[row] for row in rows])
-        fill_times(batch, rows, [line[0] for line in lines], _CTIME, zone)
+        fill_times(batch, rows, lines, 0, _CTIME, zone)
         for row, (time, module, level, pid, tid, file, status, client, late_status, message, code) in zip(rows, lines, strict=True):
             if not time:
                 continue

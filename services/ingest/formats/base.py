@@ -67,13 +67,13 @@ def add_attributes(batch: Batch, row: int, found: dict[str, Any]) -> None:
         batch.attributes[row] = found
 
 
-def fill_times(batch: Batch, rows: Sequence[int], texts: Sequence[str], layout: Layout, zone: tzinfo) -> None:
-    """Fills the times of the rows that have none from texts of the given layout; an empty text is none."""
+def fill_times(batch: Batch, rows: Sequence[int], lines: Sequence[tuple[str, ...]], group: int, layout: Layout, zone: tzinfo) -> None:
+    """Fills the times of the rows that have none from a group of their lines, a text of the given layout; an empty text is none."""
     column = batch.timestamp
-    blank = [(row, text) for row, text in zip(rows, texts, strict=True) if not column[row] and text]
+    blank = [number for number, row in enumerate(rows) if not column[row]]
     if blank:
-        for (row, _), nanos in zip(blank, parse_stamps([text for _, text in blank], layout, zone), strict=True):
-            column[row] = nanos
+        for number, nanos in zip(blank, parse_stamps([lines[number][group] for number in blank], layout, zone), strict=True):
+            column[rows[number]] = nanos
 
 
 @runtime_checkable

@@ -105,6 +105,7 @@ MAX_NAMES: Final = 64
 """Names, and characters of each, that are remembered of a record that came without a text."""
 
 _TRACE = re.compile(r"(?:[0-9a-f]{2}-)?([0-9a-f]{32})(?:-([0-9a-f]{16})-[0-9a-f]{2})?")
+_HEXADECIMAL: Final = "0123456789abcdef"
 _DURATION = re.compile(r"(?:[\d.]+(?:ns|us|ms|s|m)?)?", re.ASCII)
 _SPAN = re.compile(r"[0-9a-f]{16}")
 
@@ -275,6 +276,11 @@ def _set_trace(batch: Batch, row: int, _: str, value: Any, __: tzinfo) -> bool:
     if batch.trace_id[row] or not isinstance(value, str):
         return False
     text = value.lower().removeprefix("0x")
+    if len(text) == 32 and not text.strip(_HEXADECIMAL):
+        if text == "0" * 32:
+            return False
+        batch.trace_id[row] = text
+        return True
     match = _TRACE.fullmatch(text) or _TRACE.fullmatch(text.replace("-", ""))
     if match is None or match.group(1) == "0" * 32:
         return False

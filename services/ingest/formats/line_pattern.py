@@ -56,10 +56,11 @@ class LinePattern:
             text, matches = self._lines.subn(self._template, joined)
         except pcre2.LibraryError:  # out of its stack, or of the steps that a match may take
             return None
-        flat = text.split(_MARK)
-        if matches != lines or len(flat) != lines * self._groups + 1:
+        groups = text.split(_MARK)
+        groups.pop()  # behind the last mark
+        if matches != lines or len(groups) != lines * self._groups:
             return None
-        return list(zip(*[iter(flat)] * self._groups, strict=False))
+        return list(zip(*[iter(groups)] * self._groups, strict=True))
 
     def _read_one(self, text: str) -> tuple[str, ...]:
         if self._match is None:

@@ -51,23 +51,27 @@ class Plain:
             # The lines of a file look alike: as many as may be are read with the head that fitted last, up to one that only another fits.
             head = order[0]
             found = head.lines.read(texts[position : position + reach])
-            times = parse_stamps([groups[1] for groups in found], head.layout, zone)
-            strange = [text for text, groups in zip(texts[position:], found, strict=False) if not groups[1]]
-            stamped = iter(any_head().read(strange) if strange else ())
-            take = _take_glog if head.layout.name == "glog" else _take_line
-            for groups, nanos in zip(found, times, strict=True):
-                if nanos:
-                    take(batch, rows[position], groups, nanos)
-                    matched += 1
-                elif not groups[1] and next(stamped)[0]:
-                    match_head(texts[position], order)
-                    reach = 4
-                    break
-                else:
-                    matched += _read_level_first(batch, rows[position])
-                position += 1
+            end = _find_other(texts, position, found)
+            if end < len(found):
+                match_head(texts[position + end], order)
+                reach = 4
+                if end == 0 and order[0] is head:
+                    end = 1
+            take = _take_glog if head.layout.name == "glog" else _take_lines
+            matched += take(batch, rows[position : position + end], found, parse_stamps([groups[1] for groups in found[:end]], head.layout, zone))
+            position += end
             reach *= 2
         return matched
+
+
+def _find_other(texts: Sequence[str], position: int, found: Sequence[tuple[str, ...]]) -> int:
+    """Returns which of the lines from `position` is the first without the head that they were read with but with another; else their number."""
+    strange = [number for number, groups in enumerate(found) if not groups[1]]
+    if strange:
+        for number, (head,) in zip(strange, any_head().read([texts[position + number] for number in strange]), strict=True):
+            if head:
+                return number
+    return len(found)
 
 
 def match_head(body: str, order: list[Head]) -> tuple[re.Match[str], Head] | None:
@@ -81,100 +85,117 @@ def match_head(body: str, order: list[Head]) -> tuple[re.Match[str], Head] | Non
     return None
 
 
-def _take_line(batch: Batch, row: int, groups: tuple[str, ...], nanos: int) -> None:
-    """Fills row `row` from the groups of a line with a stamp (HeadedLine), and leaves the message as its body."""
-    if not batch.timestamp[row]:
-        batch.timestamp[row] = nanos
-    lead, _, mid, bare, module, boxed, angled, small, pid, box, component, colon, context, dash, message, gap, flow, tag, rest = groups
-    level = bare or boxed or angled or small
-    if level:
-        fields = read_head(lead, mid) if lead or mid else _NOTHING
-    else:
-        fields = read_head(lead, "") if lead else _NOTHING
-        level = fields.level
-        if not level:
-            _take_unlevelled(batch, row, fields, flow, tag, rest)
-            return
-        [(pid, box, component, colon, context, dash, message)] = BEHIND_LEVEL.read((f"{gap}{flow}{tag}{rest}",))
-    if component and fields.component and "." not in component:
-        # The head has its component already: a word and a colon behind the level open the message.
-        component, message = "", f"{component}{colon}{context}{dash}{message}"
-    component = component or module or fields.component
-    process = int(pid) if pid else fields.pid
-    attributes: dict[str, object] = {}
-    if component:
-        if component[-1] == "]" and "[" in component:
-            component, _, number = component[:-1].partition("[")
-            process = int(number)
-        attributes["component"] = component
-    thread, client = fields.thread, fields.client
-    if box:
-        kind, value = classify(box.rstrip())
-        if kind == "pid":
-            process = process or int(value)
-        elif kind == "client":
-            client = value
-        elif not thread and kind != "nothing":
-            thread = box.strip()[1:-1]
-        elif kind != "nothing":
-            attributes["log.context"] = box.strip()
-    if context:
-        if context.startswith("[req-"):
-            attributes["request_id"] = context[1:].partition(" ")[0].partition("]")[0]
-            attributes["log.context"] = context.rstrip()
-        elif context[1] != "-":
-            inner = read_head("", context)
-            process = process or inner.pid
-            client = client or inner.client
-            if inner.thread and not inner.pid:
+def _take_lines(batch: Batch, rows: Sequence[int], found: Sequence[tuple[str, ...]], times: Sequence[int]) -> int:
+    """Fills rows from the groups (HeadedLine) and times of their lines, and leaves the message as their body; returns how many were understood."""
+    matched = 0
+    timestamps, numbers = batch.timestamp, batch.severity_number
+    for row, groups, nanos in zip(rows, found, times, strict=False):
+        if not nanos:
+            matched += _read_level_first(batch, row)
+            continue
+        matched += 1
+        if not timestamps[row]:
+            timestamps[row] = nanos
+        lead, _, mid, bare, module, boxed, angled, small, pid, box, component, colon, context, dash, message, gap, flow, tag, rest = groups
+        level = bare or boxed or angled or small
+        if level:
+            fields = read_head(lead, mid) if lead or mid else _NOTHING
+        else:
+            fields = read_head(lead, "") if lead else _NOTHING
+            level = fields[0]
+            if not level:
+                _take_unlevelled(batch, row, fields, flow, tag, rest)
+                continue
+            [(pid, box, component, colon, context, dash, message)] = BEHIND_LEVEL.read((f"{gap}{flow}{tag}{rest}",))
+        _, host, named, process, thread, file, client, unnamed = fields
+        if component and named and "." not in component:
+            # The head has its component already: a word and a colon behind the level open the message.
+            component, message = "", f"{component}{colon}{context}{dash}{message}"
+        component = component or module or named
+        if pid:
+            process = int(pid)
+        attributes: dict[str, object] = {}
+        if component:
+            if component[-1] == "]" and "[" in component:
+                component, _, number = component[:-1].partition("[")
+                process = int(number)
+            attributes["component"] = component
+        if box:
+            kind, value = classify(box.rstrip())
+            if kind == "pid":
+                process = process or int(value)
+            elif kind == "client":
+                client = value
+            elif not thread and kind != "nothing":
+                thread = box.strip()[1:-1]
+            elif kind != "nothing":
+                attributes["log.context"] = box.strip()
+        if context:
+            if context.startswith("[req-"):
+                attributes["request_id"] = context[1:].partition(" ")[0].partition("]")[0]
                 attributes["log.context"] = context.rstrip()
-    if process:
-        attributes["process.pid"] = process
-    if thread:
-        attributes["thread.name"] = thread
-    if client:
-        attributes["client.address"] = client
-    _finish(batch, row, fields, level, attributes, message)
+            elif context[1] != "-":
+                inner = read_head("", context)
+                process = process or inner.pid
+                client = client or inner.client
+                if inner.thread and not inner.pid:
+                    attributes["log.context"] = context.rstrip()
+        if process:
+            attributes["process.pid"] = process
+        if thread:
+            attributes["thread.name"] = thread
+        if client:
+            attributes["client.address"] = client
+        if not numbers[row]:
+            numbers[row] = severity.severity_of_word(level)
+            batch.severity_text[row] = level
+        _finish(batch, row, host, file, unnamed, attributes, message)
+    return matched
 
 
 def _take_unlevelled(batch: Batch, row: int, fields: HeadFields, flow: str, tag: str, message: str) -> None:
     """Fills row `row` from a line that names no level: what follows its stamp is the message, or `program[pid]: message`."""
+    _, host, component, _, _, file, _, unnamed = fields
     attributes: dict[str, object] = {}
     if tag:
         component, _, number = tag.rstrip()[:-2].partition("[")
         attributes["component"] = component
         attributes["process.pid"] = int(number)
-    elif fields.component:
-        attributes["component"] = fields.component
+    elif component:
+        attributes["component"] = component
     if flow:
         attributes["log.iostream"] = flow.partition(" ")[0]
-    _finish(batch, row, fields, "", attributes, message)
-
-
-def _take_glog(batch: Batch, row: int, groups: tuple[str, ...], nanos: int) -> None:
-    """Fills row `row` from `Lmmdd hh:mm:ss.uuuuuu pid file:line] message`."""
-    if not batch.timestamp[row]:
-        batch.timestamp[row] = nanos
-    level, _, pid, place, message = groups
-    attributes: dict[str, object] = {"process.pid": int(pid), "component": place} if pid else {}
-    _finish(batch, row, _NOTHING, _GLOG_LEVELS[level], attributes, message)
-
-
-def _finish(batch: Batch, row: int, fields: HeadFields, level: str, attributes: dict[str, object], message: str) -> None:
-    """Sets severity, host, body and attributes of row `row`. A line without a message keeps its text."""
-    message = message.strip(" \t")
     if not batch.severity_number[row]:
-        if level:
-            batch.severity_number[row] = severity.severity_of_word(level)
-            batch.severity_text[row] = level
-        else:
-            batch.severity_number[row], batch.severity_text[row] = severity.leading_severity(message)
-    if fields.host and not batch.host[row]:
-        batch.host[row] = fields.host
-    if fields.file:
-        attributes["log.file.name"] = fields.file
-    if fields.rest:
-        attributes["log.head"] = fields.rest
+        batch.severity_number[row], batch.severity_text[row] = severity.leading_severity(message.strip(" \t"))
+    _finish(batch, row, host, file, unnamed, attributes, message)
+
+
+def _take_glog(batch: Batch, rows: Sequence[int], found: Sequence[tuple[str, ...]], times: Sequence[int]) -> int:
+    """Fills rows from `Lmmdd hh:mm:ss.uuuuuu pid file:line] message`; returns how many were understood."""
+    matched = 0
+    for row, (level, _, pid, place, message), nanos in zip(rows, found, times, strict=False):
+        if not nanos:
+            matched += _read_level_first(batch, row)
+            continue
+        matched += 1
+        if not batch.timestamp[row]:
+            batch.timestamp[row] = nanos
+        if not batch.severity_number[row]:
+            batch.severity_number[row] = severity.severity_of_word(_GLOG_LEVELS[level])
+            batch.severity_text[row] = _GLOG_LEVELS[level]
+        _finish(batch, row, "", "", "", {"process.pid": int(pid), "component": place} if pid else {}, message)
+    return matched
+
+
+def _finish(batch: Batch, row: int, host: str, file: str, unnamed: str, attributes: dict[str, object], message: str) -> None:
+    """Sets host, body and attributes of row `row`. A line without a message keeps its text."""
+    if host and not batch.host[row]:
+        batch.host[row] = host
+    if file:
+        attributes["log.file.name"] = file
+    if unnamed:
+        attributes["log.head"] = unnamed
+    message = message.strip(" \t")
     if message:
         batch.body[row] = message
     if attributes:

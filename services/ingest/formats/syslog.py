@@ -87,12 +87,12 @@ class Syslog:
         objects: list[int] = []
         bodies, hosts, services, numbers = batch.body, batch.host, batch.service, batch.severity_number
         lines = _RFC3164.read([bodies[row] for row in rows])
-        fill_times(batch, rows, [line[1] for line in lines], _BSD, zone)
-        fill_times(batch, rows, [line[2] for line in lines], LAYOUTS["iso"], zone)
+        fill_times(batch, rows, lines, 1, _BSD, zone)
+        fill_times(batch, rows, lines, 2, LAYOUTS["iso"], zone)
         for row, (pri, _, _, host, service, module, pid, message) in zip(rows, lines, strict=True):
             if host:
                 # Nearly every message: read without a dictionary of its parts.
-                found = _read_pid(pid) if pid else {}
+                found: dict[str, object] = {"process.pid": int(pid) if pid.isdecimal() and len(pid) < 16 else pid} if pid else {}
                 if module:
                     found["syslog.module"] = module
                 if service[0] == "-":
@@ -154,7 +154,7 @@ def _read_stamp(part: dict[str, str | None], zone: tzinfo) -> int:
 def _read_pid(pid: str | None) -> dict[str, object]:
     if not pid:
         return {}
-    return {"process.pid": int(pid) if pid.isdigit() and len(pid) < 16 else pid}
+    return {"process.pid": int(pid) if pid.isdecimal() and len(pid) < 16 else pid}
 
 
 def _match_rare(body: str) -> tuple[re.Match[str], dict[str, object], str] | None:
@@ -176,7 +176,7 @@ def _read_header(match: re.Match[str], *, broken: bool = False) -> tuple[dict[st
     found: dict[str, object] = {}
     pid, msgid, data = match["pid"], match["msgid"], match["data"]
     if pid != "-":
-        found["process.pid"] = int(pid) if pid.isdigit() and len(pid) < 16 else pid
+        found["process.pid"] = int(pid) if pid.isdecimal() and len(pid) < 16 else pid
     if msgid != "-":
         found["syslog.msgid"] = msgid
     if data != "-" and not broken:

@@ -49,6 +49,7 @@ def test_lines_are_read_together_as_each_is_alone(pattern: str, texts: list[str]
     alone = re.compile(pattern, re.ASCII | re.DOTALL)
     expected = [match.groups("") if (match := alone.match(text)) else ("",) * alone.groups for text in texts]
     assert LinePattern(pattern, re.DOTALL).read(texts) == expected
+    assert LinePattern(pattern, re.DOTALL, groups=1).read(texts) == [groups[:1] for groups in expected]
 
 
 def test_a_line_that_takes_too_many_steps_is_read_alone() -> None:
