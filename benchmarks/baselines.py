@@ -19,7 +19,10 @@ from strawberry.schema.config import StrawberryConfig
 
 from benchmarks.session import show_progress
 from benchmarks.spread import Spread, spread_of
-from services.search.engines.tantivy.schema import create_schema, open_index, read_timestamp, to_document
+from services.search.engine import DAY
+from services.search.engines.tantivy.documents import make_documents
+from services.search.engines.tantivy.schema import create_schema, open_index
+from services.search.lines import decode_line
 
 MAX_LINES = 200_000
 HEAP_BYTES = 30_000_000
@@ -56,9 +59,8 @@ class ListResult:
 
 
 def measure_tantivy(lines: Sequence[bytes]) -> TantivyResult:
-    """Indexes canonical lines in the schema of ELIS; the documents are made before the clock starts."""
-    texts = [line.decode() for line in lines]
-    documents = [to_document(text, timestamp, row) for row, text in enumerate(texts) if (timestamp := read_timestamp(text)) is not None]
+    """Indexes canonical lines of one day in the schema of ELIS; the documents are made before the clock starts."""
+    documents = list(make_documents(b"\n".join(lines), decode_line(lines[0]).timestamp // DAY).texts)
     with TemporaryDirectory(prefix="elis-tantivy-") as root, show_progress("baseline: Tantivy alone", len(documents)) as bar:
         writer: Any = open_index(create_schema(), Path(root)).writer(heap_size=HEAP_BYTES, num_threads=1)
         started, used = monotonic(), process_time()

@@ -390,6 +390,15 @@ async def test_histogram_counts_are_exact_at_the_edges(engine: Engine) -> None:
     assert dict(split["nobody"]) == {}
 
 
+@pytest.mark.parametrize("days", [1, 2, 7, 900])
+async def test_buckets_may_start_in_the_middle_of_a_day_and_cover_many(engine: Engine, days: int) -> None:
+    grid = Grid(NOON + 1_000_000 - 2 * days * DAY, days * DAY, 5)
+    borders = [grid.origin + number * grid.width for number in range(1, 4)]
+    times = [border + late for border in borders for late in (-2, -1, 0, 1)]
+    await fill(engine, make_blocks([{"timestamp": time} for time in times], size=1))
+    assert dict(await engine.histogram(everything(start=grid.origin, end=grid.end), grid)) == Counter((time - grid.origin) // grid.width for time in times)
+
+
 async def test_facets_are_merged_over_days_and_ordered(engine: Engine) -> None:
     rows = [("a", 1), ("b", "1"), ("c", "x"), ("a", 2.5), ("b", True), ("a", "2026-01-01T00:00:00Z"), ("", 1)]
     await fill(

@@ -21,6 +21,7 @@ from elis.search.v1 import search_pb2 as pb
 from services.search import state
 from services.search.engine import DAY, DayState
 from services.search.engines.tantivy.engine import FolderInUse, TantivyOptions, open_tantivy
+from services.search.engines.tantivy.schema import SCHEMA_VERSION
 from services.search.feed import stretch_interval
 from tests.services.search.corpus import NOON, make_blocks
 from tests.services.search.stage import SERVICE_SCOPES, Stage, eventually, until_found
@@ -102,7 +103,7 @@ async def test_a_damaged_day_is_made_anew_from_the_feed(stage: Stage, data_dir: 
     await stage.log.commit(some(100), size=10)
     async with stage.search() as search:
         await until_found(search, 100)
-    os.truncate(data_dir / "search/tantivy-2/days/2024-10-04" / file, kept)
+    os.truncate(data_dir / f"search/tantivy-{SCHEMA_VERSION}/days/2024-10-04" / file, kept)
     async with stage.search() as search:
         await until_found(search, 100)
         assert sorted(await found_ids(search)) == sorted(line.event_id for line in stage.log.events)
@@ -172,7 +173,7 @@ async def test_sigkill_while_indexing_neither_loses_nor_doubles(stage: Stage, da
         "service_secret": "s" * 32,
     }
     token = stage.issuer.token(*SERVICE_SCOPES, kind="service", role="service")
-    position = data_dir / "search" / "tantivy-2" / "position"
+    position = data_dir / "search" / f"tantivy-{SCHEMA_VERSION}" / "position"
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(["protos/gen", "."])}
     killed_at = [""]
     while killed_at[-1] < stage.log.blocks[-1].cursor and len(killed_at) <= 2:

@@ -12,21 +12,19 @@ from datetime import date, timedelta
 from pathlib import Path
 from threading import Lock
 from time import monotonic
+from typing import Any
 
 import structlog
-from tantivy import Index, Query, Schema, Searcher
+from tantivy import Index, Order, Query, Schema, Searcher
 
-from services.search.engine import DAY, MILLISECOND
-from services.search.engines.tantivy.lines_file import LinesFile
-from services.search.engines.tantivy.schema import MILLISECOND as MILLISECOND_FIELD
-from services.search.engines.tantivy.schema import ROW, open_index
+from services.search.engine import DAY
+from services.search.engines.tantivy.lines_file import LinesFile, LinesReader
+from services.search.engines.tantivy.schema import open_index
 from services.search.selection import Selection
 
 log = structlog.get_logger()
 
 _EPOCH = date(1970, 1, 1)
-_FLOAT_LOSS = 2048
-"""Distance between neighbouring 64-bit floats near 2^63, doubled."""
 _TRASH = ".deleted"
 _DAY_NAME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 
@@ -83,7 +81,7 @@ class Days:
                 continue
             day = (date.fromisoformat(path.name) - _EPOCH).days
             try:
-                self._bounds[day] = _measure(*self.view(day))
+                self._bounds[day] = _measure(day, *self.view(day))
             except (ValueError, OSError) as error:
                 log.error("index damaged", day=path.name, reason=str(error))
                 self.delete(day)
@@ -144,7 +142,7 @@ class Days:
         with self._lock:
             opened = self._open.get(day)
             if opened is not None:
-                opened.lines = LinesFile(self.path(day))  # first: what the index refers to must be there
+                opened.lines = LinesFile(self.path(day), opened.lines)  # first: what the index refers to must be there
                 opened.index.reload()
         fresh = replace(added, events=self.searcher(day).num_docs)
         with self._lock:
@@ -163,22 +161,19 @@ class Days:
             shutil.rmtree(trash)
 
 
-def _measure(searcher: Searcher, lines: LinesFile) -> DayBounds:
-    """Reads the bounds from the index; raises ValueError when lines are missing.
+def _measure(day: int, searcher: Searcher, lines: LinesFile) -> DayBounds:
+    """Reads the bounds from the index; raises ValueError when the line of the first or last event is missing."""
+    if not searcher.num_docs:
+        return DayBounds(0, 0, 0, 0, 0)
+    ids = [_find_end(searcher, "event_id", order) for order in (Order.Asc, Order.Desc)]
+    times = [_find_end(searcher, "timestamp", order) for order in (Order.Asc, Order.Desc)]
+    for event_id in ids:
+        LinesReader(lines).get(event_id)
+    return DayBounds(searcher.num_docs, *ids, *(time + day * DAY for time in times))
 
-    Aggregations calculate in 64-bit floats, so the ids are widened by what those lose.
-    """
-    fields = {name: {"stats": {"field": name}} for name in ("event_id", MILLISECOND_FIELD, ROW)}
-    answer = searcher.aggregate(Query.all_query(), fields)
-    ids, times, rows = (answer[name] for name in fields)
-    if not ids["count"]:
-        return DayBounds(searcher.num_docs, 0, 0, 0, 0)
-    if rows["max"] >= lines.rows:
-        raise ValueError(f"the index refers to line {int(rows['max'])}, and there are {lines.rows}")
-    return DayBounds(
-        searcher.num_docs,
-        max(0, int(ids["min"]) - _FLOAT_LOSS),
-        int(ids["max"]) + _FLOAT_LOSS,
-        int(times["min"]) * MILLISECOND,
-        (int(times["max"]) + 1) * MILLISECOND - 1,
-    )
+
+def _find_end(searcher: Searcher, field: str, order: Order) -> int:
+    """Returns the least or greatest number of a field."""
+    hits: list[Any] = searcher.search(Query.all_query(), limit=1, count=False, order_by_field=field, order=order).hits
+    number: int = hits[0][0]
+    return number

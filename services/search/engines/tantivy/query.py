@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 from decimal import Decimal
 
-from tantivy import FieldType, Occur, Query, Schema
+from tantivy import FieldType, Index, Occur, Query, Schema
 
 from kit.errors import InvalidArgument
 from services.search.conditions import (
@@ -32,17 +32,21 @@ from services.search.conditions import (
 from services.search.engine import DAY, Key
 from services.search.engines.tantivy.schema import ATTRIBUTES, BODY, TEXT_MARK, mark_text, open_index
 
-_INDEXED_NUMBERS = {"timestamp", "severity_number"}
 _UNSIGNED = {"event_id", "severity_number"}
 _SPECIAL = re.compile(r"([^\w.])")
 
 
 class QueryBuilder:
-    """Builds queries for indexes of a schema. One query serves the indexes of all days."""
+    """Builds queries for the index of a day. Times are given in nanoseconds since 1970 and looked for as times of that day."""
 
-    def __init__(self, schema: Schema) -> None:
+    def __init__(self, schema: Schema, day: int = 0, parser: Index | None = None) -> None:
         self._schema = schema
-        self._parser = open_index(schema, None)
+        self._day = day
+        self._parser = parser or open_index(schema, None)
+
+    def on(self, day: int) -> QueryBuilder:
+        """Returns the builder for another day."""
+        return QueryBuilder(self._schema, day, self._parser)
 
     def build(self, condition: Condition) -> Query:
         """Returns the query of a condition."""
@@ -75,9 +79,9 @@ class QueryBuilder:
             case AttributePresent(path):
                 return Query.exists_query(_subpath(path), True)
 
-    def within(self, query: Query, day: int, start: int, end: int) -> Query:
-        """Returns the query for events of a day's index from `start` (included) to `end` (excluded)."""
-        if start <= day * DAY and end >= (day + 1) * DAY:
+    def within(self, query: Query, start: int, end: int) -> Query:
+        """Returns the query for events of the day from `start` (included) to `end` (excluded)."""
+        if start <= self._day * DAY and end >= (self._day + 1) * DAY:
             return query
         return _all_of([query, self.between("timestamp", start, end - 1)])
 
@@ -109,8 +113,9 @@ class QueryBuilder:
         last = largest if high is None else min(high, largest)
         if first > last:
             return Query.empty_query()
-        if first == last and field in _INDEXED_NUMBERS:
-            return self._term(field, first)
+        if field == "timestamp":
+            origin = self._day * DAY
+            first, last = max(first - origin, least), min(last - origin, largest)
         return Query.range_query(self._schema, field, kind, first, last)
 
     def _build_all(self, conditions: Sequence[Condition]) -> Query:

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from operator import itemgetter
 from threading import Event
 from typing import Any
 
-from tantivy import DocAddress, Order, Query, Searcher
+from tantivy import Order, Query, Searcher
 
 from services.search.conditions import LARGEST_SIGNED
-from services.search.engine import DAY, MAX_PAGE_BYTES, MILLISECOND, Grid, Hit, Hits, Key, ValueCounts
+from services.search.engine import DAY, MAX_PAGE_BYTES, Grid, Hit, Hits, Key, ValueCounts
 from services.search.engines.tantivy.days import Days
 from services.search.engines.tantivy.lines_file import LinesReader
 from services.search.engines.tantivy.query import QueryBuilder
-from services.search.engines.tantivy.schema import MILLISECOND as MILLISECOND_FIELD
-from services.search.engines.tantivy.schema import ROW, unmark_text
+from services.search.engines.tantivy.schema import unmark_text
 from services.search.fields import attribute_path
 from services.search.selection import Selection
 
@@ -45,20 +43,20 @@ class Reader:
         """Returns a page of events in order; stops at the day that fills it."""
         if after is not None:
             selection = _narrow(selection, after, newest_first=newest_first)
-        condition = self._queries.build(selection.condition)
         events: list[Hit] = []
         size = 0
         for day, start, end in self._windows(selection, newest_first=newest_first, wanted=limit):
             _check(gone)
-            query = self._queries.within(condition, day, start, end)
+            queries = self._queries.on(day)
+            query = queries.within(queries.build(selection.condition), start, end)
             if after is not None:
-                query = self._queries.beyond(query, after, newest_first=newest_first)
+                query = queries.beyond(query, after, newest_first=newest_first)
             searcher, file = self._days.view(day)
             lines = LinesReader(file)
-            for timestamp, event_id, row in self._rank(searcher, query, newest_first=newest_first, limit=limit + 1 - len(events)):
+            for timestamp, event_id in _rank(searcher, queries, query, day, newest_first=newest_first, limit=limit + 1 - len(events)):
                 if len(events) == limit:
                     return Hits(events, more=True)
-                line = lines.get(row)
+                line = lines.get(event_id)
                 size += len(line)
                 if size > MAX_PAGE_BYTES and events:
                     return Hits(events, more=True)
@@ -94,48 +92,22 @@ class Reader:
                     edge += width
             yield day, start, end
 
-    def _rank(self, searcher: Searcher, query: Query, *, newest_first: bool, limit: int) -> list[tuple[int, int, int]]:
-        """Returns the first events of one day in order as (timestamp, event id, row), exact where timestamps are equal.
-
-        The index orders by timestamp alone. Where the last timestamp of a full page goes on behind it, any of the
-        events that share it were returned, so these are asked for again, in the order of their ids.
-        """
-        order = Order.Desc if newest_first else Order.Asc
-        found = searcher.search(query, limit=limit + 1, count=False, order_by_field="timestamp", order=order).hits
-        ties: list[tuple[int, int, DocAddress]] = []
-        if len(found) > limit and found[limit - 1][0] != found[limit][0]:
-            found = found[:limit]
-        elif len(found) > limit:
-            last = found[limit][0]
-            found = [hit for hit in found if hit[0] != last]
-            tied = self._queries.with_timestamp(query, last)
-            hits = searcher.search(tied, limit=limit - len(found), count=False, order_by_field="event_id", order=order).hits
-            ties = [(last, event_id, address) for event_id, address in hits]
-        ids: list[Any] = searcher.fast_field_values("event_id", [address for _, address in found])
-        ranked = [(timestamp, event_id, address) for (timestamp, address), event_id in zip(found, ids, strict=True)]
-        ranked.sort(key=itemgetter(0, 1), reverse=newest_first)
-        ranked += ties
-        rows: list[Any] = searcher.fast_field_values(ROW, [address for _, _, address in ranked])
-        return [(timestamp, event_id, row) for (timestamp, event_id, _), row in zip(ranked, rows, strict=True)]
-
     def count(self, gone: Event, selection: Selection) -> int:
         """Returns how many events are selected."""
         total = 0
-        for searcher, query in self._parts(gone, selection):
+        for _, searcher, query in self._parts(gone, selection):
             result: Any = searcher.search(query, limit=1, count=True)
             total += result.count
         return total
 
     def get(self, gone: Event, event_id: int) -> bytes | None:
         """Returns the line of an event."""
-        query = self._queries.equal("event_id", event_id)
+        query = self._queries.equal("event_id", event_id)  # the same on all days
         for day in self._days.holding(event_id):
             _check(gone)
             searcher, file = self._days.view(day)
-            hits = searcher.search(query, limit=1, count=False).hits
-            if hits:
-                rows: list[Any] = searcher.fast_field_values(ROW, [hits[0][1]])
-                return LinesReader(file).get(rows[0])
+            if searcher.search(query, limit=1, count=False).hits:
+                return LinesReader(file).get(event_id)
         return None
 
     def extent(self, gone: Event, selection: Selection) -> tuple[int, int] | None:
@@ -147,22 +119,22 @@ class Reader:
     def histogram(self, gone: Event, selection: Selection, grid: Grid) -> Mapping[int, int]:
         """Returns counts by bucket number."""
         counts: Counter[int] = Counter()
-        for searcher, query in self._parts(gone, selection):
-            answer = searcher.aggregate(query, {"time": _histogram(grid)})
-            _add_buckets(counts, answer["time"]["buckets"], grid)
+        for day, searcher, query in self._parts(gone, selection):
+            answer = searcher.aggregate(query, {"time": _histogram(grid, day)})
+            _add_buckets(counts, answer["time"]["buckets"], grid, day)
         return counts
 
     def split_histogram(self, gone: Event, selection: Selection, grid: Grid, field: str, values: Sequence[str]) -> Mapping[str, Mapping[int, int]]:
         """Returns counts by value and bucket number."""
         split: dict[str, Counter[int]] = {value: Counter() for value in values}
         chunk = max(1, _MOST_BUCKETS // (grid.count + 1))
-        for searcher, query in self._parts(gone, selection):
+        for day, searcher, query in self._parts(gone, selection):
             for start in range(0, len(values), chunk):
                 part = values[start : start + chunk]
-                terms = {"terms": {"field": field, "size": len(part)}, "aggs": {"time": _histogram(grid)}}
+                terms = {"terms": {"field": field, "size": len(part)}, "aggs": {"time": _histogram(grid, day)}}
                 answer = searcher.aggregate(self._queries.with_values(query, field, part), {"values": terms})
                 for bucket in answer["values"]["buckets"]:
-                    _add_buckets(split[bucket["key"]], bucket["time"]["buckets"], grid)
+                    _add_buckets(split[bucket["key"]], bucket["time"]["buckets"], grid, day)
         return split
 
     def facets(self, gone: Event, selection: Selection, fields: Sequence[str], size: int) -> Mapping[str, ValueCounts]:
@@ -171,7 +143,7 @@ class Reader:
         others: Counter[str] = Counter()
         wanted = min(max(size * 10, EXACT_VALUES), _MOST_VALUES)
         request = {field: {"terms": {"field": field, "size": wanted}} for field in fields}
-        for searcher, query in self._parts(gone, selection):
+        for _, searcher, query in self._parts(gone, selection):
             answer = searcher.aggregate(query, request)
             for field in fields:
                 others[field] += answer[field]["sum_other_doc_count"]
@@ -184,12 +156,35 @@ class Reader:
             result[field] = ValueCounts(tuple(ranked[:size]), others[field] + sum(count for _, count in ranked[size:]))
         return result
 
-    def _parts(self, gone: Event, selection: Selection) -> Iterator[tuple[Searcher, Query]]:
-        """Yields a view and the query for each day that a selection reaches."""
-        condition = self._queries.build(selection.condition)
+    def _parts(self, gone: Event, selection: Selection) -> Iterator[tuple[int, Searcher, Query]]:
+        """Yields the number, a view and the query for each day that a selection reaches."""
         for day in self._days.within(selection):
             _check(gone)
-            yield self._days.searcher(day), self._queries.within(condition, day, selection.start, selection.end)
+            queries = self._queries.on(day)
+            yield day, self._days.searcher(day), queries.within(queries.build(selection.condition), selection.start, selection.end)
+
+
+def _rank(searcher: Searcher, queries: QueryBuilder, query: Query, day: int, *, newest_first: bool, limit: int) -> list[tuple[int, int]]:
+    """Returns the first events of one day in order as (timestamp, event id), exact where timestamps are equal.
+
+    The index orders by timestamp alone. Where the last timestamp of a full page goes on behind it, any of the
+    events that share it were returned, so these are asked for again, in the order of their ids.
+    """
+    order = Order.Desc if newest_first else Order.Asc
+    found = searcher.search(query, limit=limit + 1, count=False, order_by_field="timestamp", order=order).hits
+    origin = day * DAY
+    ties: list[tuple[int, int]] = []
+    if len(found) > limit and found[limit - 1][0] != found[limit][0]:
+        found = found[:limit]
+    elif len(found) > limit:
+        last = found[limit][0]
+        found = [hit for hit in found if hit[0] != last]
+        tied = queries.with_timestamp(query, last + origin)
+        hits = searcher.search(tied, limit=limit - len(found), count=False, order_by_field="event_id", order=order).hits
+        ties = [(last + origin, event_id) for event_id, _ in hits]
+    ids: list[Any] = searcher.fast_field_values("event_id", [address for _, address in found])
+    ranked = sorted([(time + origin, event_id) for (time, _), event_id in zip(found, ids, strict=True)], reverse=newest_first)
+    return ranked + ties
 
 
 def _check(gone: Event) -> None:
@@ -204,14 +199,20 @@ def _narrow(selection: Selection, after: Key, *, newest_first: bool) -> Selectio
     return Selection(max(selection.start, after.timestamp), selection.end, selection.condition)
 
 
-def _histogram(grid: Grid) -> dict[str, Any]:
-    width = grid.width // MILLISECOND
-    return {"histogram": {"field": MILLISECOND_FIELD, "interval": width, "offset": grid.origin // MILLISECOND % width, "min_doc_count": 1}}
+def _histogram(grid: Grid, day: int) -> dict[str, Any]:
+    """The buckets of a grid as times of a day.
+
+    They start at the first border in the day, which 64-bit floats hold exactly; they may not hold borders of wide
+    buckets outside of it.
+    """
+    offset = (grid.origin - day * DAY) % grid.width
+    return {"histogram": {"field": "timestamp", "interval": grid.width, "offset": offset, "min_doc_count": 1}}
 
 
-def _add_buckets(counts: Counter[int], buckets: list[dict[str, Any]], grid: Grid) -> None:
+def _add_buckets(counts: Counter[int], buckets: list[dict[str, Any]], grid: Grid, day: int) -> None:
     for bucket in buckets:
-        counts[(int(bucket["key"]) * MILLISECOND - grid.origin) // grid.width] += bucket["doc_count"]
+        start = int(bucket["key"]) + day * DAY
+        counts[(start - grid.origin + grid.width // 2) // grid.width] += bucket["doc_count"]
 
 
 def _spell_key(bucket: dict[str, Any], spell: Any) -> str:

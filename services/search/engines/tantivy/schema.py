@@ -1,7 +1,7 @@
-"""The schema of a day's index, and canonical lines as documents of it.
+"""The schema of a day's index, and what stands in it otherwise than in canonical lines: times, and texts that look like times.
 
-Nothing is stored in the index: the lines lie beside it (`lines_file`), and a document knows the row of its line. Every
-other field exists to be searched, sorted by or counted.
+Nothing is stored in the index: the lines lie beside it (`lines_file`), found by the id of the event. Every field exists
+to be searched, sorted by or counted.
 """
 
 from __future__ import annotations
@@ -16,18 +16,14 @@ from tantivy import Index, Schema, SchemaBuilder
 
 from services.search.words import create_indexing_analyzer
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 """Part of the folder's name: an index of another version is made anew from the feed."""
 ATTRIBUTES = "attributes"
 BODY = "body"
-ROW = "row"
-MILLISECOND = "millisecond"
-"""timestamp in whole milliseconds: histograms calculate in 64-bit floats, which cannot hold nanoseconds."""
 _WORDS = "words"
 _COUNTED = ("source", "system", "environment", "host", "service", "severity_text", "fingerprint")
 _COMPARED = ("trace_id", "span_id")
 
-_HEAD = re.compile(r'\{"event_id":\d+,"timestamp":(-?\d+),')
 _DATE_TEXT = re.compile(r'"[0-9]{4}-[0-9]{2}-[0-9]{2}')
 _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _ATTRIBUTES_KEY = f'"{ATTRIBUTES}":{{'
@@ -37,14 +33,16 @@ TEXT_MARK = "\u2060"
 
 
 def create_schema() -> Schema:
-    """Returns the schema."""
+    """Returns the schema.
+
+    Times of events count from the start of the day. Histograms calculate in 64-bit floats, which hold whole numbers up to
+    2^53 exactly: enough for the nanoseconds of a day, not for those since 1970.
+    """
     builder = SchemaBuilder()
-    builder.add_unsigned_field(ROW, fast=True)
     builder.add_unsigned_field("event_id", fast=True)
-    builder.add_integer_field("timestamp", indexed=True, fast=True)
+    builder.add_integer_field("timestamp", fast=True)
     builder.add_integer_field("observed_at", fast=True)
-    builder.add_integer_field(MILLISECOND, fast=True)
-    builder.add_unsigned_field("severity_number", indexed=True, fast=True)
+    builder.add_unsigned_field("severity_number", fast=True)
     for name in _COUNTED:
         builder.add_text_field(name, fast=True, tokenizer_name="raw", index_option="basic")
     for name in _COMPARED:
@@ -77,23 +75,11 @@ def open_index(schema: Schema, path: Path | None) -> Index:
     return index
 
 
-def read_timestamp(line: str) -> int | None:
-    """Returns the timestamp of a canonical line; None when it is none."""
-    head = _HEAD.match(line)
-    return int(head[1]) if head else None
-
-
-def to_document(line: str, timestamp: int, row: int) -> str:
-    """Returns the JSON document of a canonical line."""
-    return f'{line[:-1]},"{MILLISECOND}":{timestamp // 1_000_000},"{ROW}":{row}}}'
-
-
 def lines_with_dates(content: bytes) -> frozenset[int]:
     """Returns the numbers of the lines in which a text that starts with a date may stand. Costs next to nothing for an event."""
     characters = np.frombuffer(content, dtype=np.uint8)
-    if len(characters) < 12:
-        return frozenset()
-    places = np.flatnonzero((characters[:-8] == _QUOTE) & (characters[5:-3] == _DASH) & (characters[8:] == _DASH))
+    dashes = np.flatnonzero(characters[5:-3] == _DASH) + 5
+    places = dashes[(characters[dashes - 5] == _QUOTE) & (characters[dashes + 3] == _DASH)]
     if not len(places):
         return frozenset()
     return frozenset(np.searchsorted(np.flatnonzero(characters == _LINE_END), places).tolist())

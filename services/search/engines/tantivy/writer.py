@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import monotonic
@@ -13,8 +13,9 @@ from tantivy import FieldType, Occur, Query, Schema
 
 from services.search.engine import LineBlock
 from services.search.engines.tantivy.days import DayBounds, Days
+from services.search.engines.tantivy.documents import make_documents
 from services.search.engines.tantivy.lines_file import LinesWriter
-from services.search.engines.tantivy.schema import lines_with_dates, mark_dates, open_index, read_timestamp, to_document
+from services.search.engines.tantivy.schema import open_index
 from services.search.lines import ORDINAL_BITS, decompress_lines
 
 log = structlog.get_logger()
@@ -54,17 +55,18 @@ class Writers:
         if day is None:
             day = self._open(block.day)
         content = decompress_lines(block.lines)
-        lines = _split(content)
-        timestamps = _add_lines(day, lines, content)
-        if len(timestamps) < len(lines):
-            log.error("lines not indexed: not canonical", block=block.id, lines=len(lines) - len(timestamps))
-        if timestamps:
+        documents = make_documents(content, block.day)
+        refused = documents.refused + _add(day.writer, documents.texts)
+        day.lines.add(content)
+        if refused:
+            log.error("lines not indexed: not canonical", block=block.id, lines=refused)
+        if documents.timestamps:
             first, last = _ids_of(block)
-            added = DayBounds(0, first, last, min(timestamps), max(timestamps))
+            added = DayBounds(0, first, last, min(documents.timestamps), max(documents.timestamps))
             day.added = day.added.extend(added) if day.added else added
         day.blocks.add(block.id)
         day.used_at = monotonic()
-        return len(timestamps)
+        return len(documents.timestamps) + documents.refused - refused
 
     def commit(self) -> None:
         """Makes durable and visible what was taken in; closes writers that were idle for long."""
@@ -137,40 +139,14 @@ def _ids_of(block: LineBlock) -> tuple[int, int]:
     return block.id << ORDINAL_BITS, ((block.id + 1) << ORDINAL_BITS) - 1
 
 
-def _split(content: bytes) -> list[str]:
-    """Returns the lines of a block; one that is not UTF-8 becomes empty, and with that no canonical line."""
-    content = content.removesuffix(b"\n")
-    try:
-        return content.decode().split("\n")
-    except UnicodeDecodeError:
-        return [_decode_or_drop(line) for line in content.split(b"\n")]
-
-
-def _decode_or_drop(line: bytes) -> str:
-    try:
-        return line.decode()
-    except UnicodeDecodeError:
-        return ""
-
-
-def _add_lines(day: _DayWriter, lines: Sequence[str], content: bytes) -> list[int]:
-    """Adds the lines of a block; returns the timestamps of those that are canonical. No retry would change what the others are."""
-    dated = lines_with_dates(content)
-    add_json, row = day.writer.add_json, day.lines.rows
-    timestamps: list[int] = []
-    refused: set[int] = set()
-    for number, line in enumerate(lines):
-        timestamp = read_timestamp(line)
-        if timestamp is None:
-            refused.add(number)
-            continue
+def _add(writer: Any, texts: Iterable[str]) -> int:
+    """Adds documents; returns how many of them Tantivy refused. No retry would change what these are."""
+    refused = 0
+    for text in texts:
         try:
-            add_json(to_document(mark_dates(line) if number in dated else line, timestamp, row + len(timestamps)))
+            writer.add_json(text)
         except ValueError as error:
             if not str(error).startswith(_BAD_DOCUMENT):
                 raise
-            refused.add(number)
-            continue
-        timestamps.append(timestamp)
-    day.lines.add([line for number, line in enumerate(lines) if number not in refused] if refused else lines, len(content))
-    return timestamps
+            refused += 1
+    return refused
