@@ -119,15 +119,14 @@ def spread_fields(batch: Batch, row: int, fields: dict[str, Any], zone: tzinfo) 
     keys = tuple(fields)
     body = batch.body[row]
     short = len(body) <= MAX_REMEMBERED if body else _are_short(keys)
-    plan = _recall_plan(keys) if short else _make_plan(keys)
-    if plan.flatten:
+    flatten, parents, choices = _recall_plan(keys) if short else _make_plan(keys)
+    if flatten:
         flatten_record(fields)
         keys = tuple(fields)
         short = short and (body != "" or _are_short(keys))
-        plan = _recall_plan(keys) if short else _make_plan(keys)
-    choices = plan.choices
-    if plan.parents:
-        nested = tuple((parent, tuple(fields[parent])) for parent in plan.parents if type(fields[parent]) is dict)
+        _, parents, choices = _recall_plan(keys) if short else _make_plan(keys)
+    if parents:
+        nested = tuple((parent, tuple(fields[parent])) for parent in parents if type(fields[parent]) is dict)
         if nested:
             short = short and (body != "" or all(_are_short(inner) for _, inner in nested))
             choices = _recall_fields(keys, nested) if short else _choose_fields(keys, nested)
@@ -140,8 +139,10 @@ def spread_fields(batch: Batch, row: int, fields: dict[str, Any], zone: tzinfo) 
             if not fields[key]:
                 del fields[key]
     present = batch.attributes[row]
-    if fields or present:
-        batch.attributes[row] = {**fields, **present} if present else fields
+    if present:
+        fields |= present
+    if fields:
+        batch.attributes[row] = fields
 
 
 _Choices = tuple[tuple[_Setter, str, str, str], ...]

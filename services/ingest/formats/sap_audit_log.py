@@ -115,28 +115,39 @@ def render_message(message: str, text: str, variables: str) -> str:
 
 
 def _read_columns(record: str, message: str, variables: str) -> dict[str, object]:
-    found: dict[str, object] = {"sap.message.id": message, **_read_origin(record[18:40], record[40:116], record[180:200])}
+    found: dict[str, object] = {"sap.message.id": message, **_read_process(record[18:31]), **_read_session(record[40:116])}
+    terminal = record[180:200].strip() or record[32:40].strip()
+    if terminal:
+        found["sap.terminal"] = terminal
     if variables.strip("&"):
         found["sap.audit.variables"] = variables
     return found
 
 
 @lru_cache(maxsize=4_096)
-def _read_origin(process: str, session: str, terminal: str) -> dict[str, object]:
-    """Reads the columns that say where a record is from: few differ from record to record. Not to be changed by the caller."""
+def _read_process(text: str) -> dict[str, object]:
+    """Reads the columns of the work process that wrote the record. Not to be changed by the caller."""
+    found: dict[str, object] = {}
+    for key, value in (("sap.wp.pid", text[:7].strip()), ("sap.wp.no", text[7:12].strip())):
+        if value:
+            found[key] = int(value) if value.isascii() and value.isdigit() else value
+    if text[12:].strip():
+        found["sap.wp.type"] = text[12:].strip()
+    return found
+
+
+@lru_cache(maxsize=4_096)
+def _read_session(text: str) -> dict[str, object]:
+    """Reads the columns that say who did it, and in which program. Not to be changed by the caller."""
     found: dict[str, object] = {}
     for key, value in (
-        ("sap.wp.pid", process[:7]),
-        ("sap.wp.no", process[7:12]),
-        ("sap.wp.type", process[12:13]),
-        ("sap.user", session[:12]),
-        ("sap.tcode", session[12:32]),
-        ("sap.program", session[32:72]),
-        ("sap.client", session[72:75]),
-        ("sap.session", session[75:76]),
-        ("sap.terminal", terminal.strip() or process[14:22]),
+        ("sap.user", text[:12]),
+        ("sap.tcode", text[12:32]),
+        ("sap.program", text[32:72]),
+        ("sap.client", text[72:75]),
+        ("sap.session", text[75:]),
     ):
-        text = value.strip()
-        if text:
-            found[key] = int(text) if key in ("sap.wp.pid", "sap.wp.no") and text.isascii() and text.isdigit() else text
+        value = value.strip()
+        if value:
+            found[key] = value
     return found

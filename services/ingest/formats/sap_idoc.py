@@ -28,7 +28,6 @@ _NAMES: Final = {
     "SID": "sap.sid",
 }
 _USED: Final = frozenset(("LOGDAT", "LOGTIM", "STATXT", "STAPA1", "STAPA2", "STAPA3", "STAPA4", "CREDAT", "CRETIM"))
-_TIME_KEYS: Final = ("LOGDAT", "LOGTIM", "CREDAT", "CRETIM")
 _VARIABLES: Final = ("STAPA1", "STAPA2", "STAPA3", "STAPA4")
 MAX_REMEMBERED: Final = 8_192
 """Characters of a record whose names are remembered."""
@@ -58,7 +57,7 @@ class SapIdoc:
     def parse(self, batch: Batch, rows: Sequence[int], zone: tzinfo) -> int:
         """Renders the status text of each record and names its fields."""
         matched = 0
-        times: dict[tuple[str, ...], int] = {}
+        times: dict[tuple[str, str], int] = {}
         for row in rows:
             fields = decode_object(batch.body[row])
             if fields is None or "DOCNUM" not in fields or "STATUS" not in fields:
@@ -67,12 +66,7 @@ class SapIdoc:
             status = str(fields["STATUS"]).strip().zfill(2)
             kind = fields.get("STATYP")
             if not batch.timestamp[row]:
-                # IDocs are posted together: their records have few times.
-                stamp = tuple([str(fields.get(key) or "") for key in _TIME_KEYS])
-                nanos = times.get(stamp)
-                if nanos is None:
-                    nanos = times[stamp] = _read_time(zone, *stamp)
-                batch.timestamp[row] = nanos
+                batch.timestamp[row] = _read_time(fields, zone, times)
             if not batch.severity_number[row]:
                 batch.severity_number[row] = severity_of_status(status, kind)
                 batch.severity_text[row] = str(kind or "")
@@ -135,23 +129,28 @@ def _names_of(keys: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
 _recall_names = lru_cache(maxsize=1_024)(_names_of)
 
 
-def _read_time(zone: tzinfo, logged: str, logged_at: str, created: str, created_at: str) -> int:
-    """Reads LOGDAT and LOGTIM (else CREDAT and CRETIM): `20240102` and `030405`, with marks between, or as OData writes them."""
-    for date, clock in ((logged, logged_at), (created, created_at)):
-        if len(date) == 8 and len(clock) == 6 and date.isdecimal() and clock.isdecimal():
-            nanos = parse_compact(date + clock, zone)
-            if nanos:
-                return nanos
-            continue
-        odata_time = _ODATA_TIME.fullmatch(clock)
-        if odata_time is not None:
-            clock = "".join(part.zfill(2) for part in odata_time.groups())
-        odata_date = _ODATA_DATE.fullmatch(date)
-        digits = _DIGITS.sub("", clock).zfill(6)[:6]
-        midnight = epoch_nanos(odata_date.group(1)) if odata_date else 0
-        if midnight:
-            date = f"{datetime.fromtimestamp(midnight // 10**9, UTC):%Y%m%d}"
-        nanos = parse_compact(_DIGITS.sub("", date)[:8] + digits, zone)
+def _read_time(fields: dict[str, Any], zone: tzinfo, known: dict[tuple[str, str], int]) -> int:
+    """Reads LOGDAT and LOGTIM, else CREDAT and CRETIM. `known` are moments that were read before: IDocs are posted together."""
+    for date_key, time_key in (("LOGDAT", "LOGTIM"), ("CREDAT", "CRETIM")):
+        moment = (str(fields.get(date_key) or ""), str(fields.get(time_key) or ""))
+        nanos = known.get(moment)
+        if nanos is None:
+            nanos = known[moment] = _read_moment(*moment, zone)
         if nanos:
             return nanos
     return 0
+
+
+def _read_moment(date: str, clock: str, zone: tzinfo) -> int:
+    """Reads a date and a time of day: `20240102` and `030405`, with marks between, or as OData writes them."""
+    if len(date) == 8 and len(clock) == 6 and date.isdecimal() and clock.isdecimal():
+        return parse_compact(date + clock, zone)
+    odata_time = _ODATA_TIME.fullmatch(clock)
+    if odata_time is not None:
+        clock = "".join(part.zfill(2) for part in odata_time.groups())
+    odata_date = _ODATA_DATE.fullmatch(date)
+    digits = _DIGITS.sub("", clock).zfill(6)[:6]
+    midnight = epoch_nanos(odata_date.group(1)) if odata_date else 0
+    if midnight:
+        date = f"{datetime.fromtimestamp(midnight // 10**9, UTC):%Y%m%d}"
+    return parse_compact(_DIGITS.sub("", date)[:8] + digits, zone)
