@@ -8,6 +8,8 @@ before the request's body is not lost in a reset; and on shutdown a request that
 from __future__ import annotations
 
 import asyncio
+from functools import partial
+from math import inf
 from typing import Any, cast
 
 from uvicorn._types import ASGI3Application
@@ -15,6 +17,8 @@ from uvicorn.config import Config
 from uvicorn.protocols.http.flow_control import service_unavailable
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
+
+from kit.routes import WHOLE_BODY
 
 MAX_CONNECTIONS = 2_000
 """Connections of a port; for a further one the one that is idle for longest is closed."""
@@ -26,6 +30,8 @@ KEEP_ALIVE_SECONDS = 75
 """How long a connection may be idle after a reply. Longer than load balancers wait, so that they, not ELIS, close it."""
 DISCARD_SECONDS = 10.0
 """How long the rest of a body is read and dropped after its reply: closing at once would reset the connection, reply and all."""
+_TIMER_SECONDS = 0.01
+"""How much too early a timer may come."""
 LINGER_SECONDS = 0.5
 """How long idle connections are still read after the shutdown began."""
 
@@ -39,6 +45,8 @@ class WebProtocol(HttpToolsProtocol):
         self._in_head = False
         self._draining = False
         self._timer: asyncio.TimerHandle | None = None
+        self._close_at = inf
+        """When the connection is closed unless something happens before, by the clock of the loop."""
         self._idle_since = 0.0
 
     @property
@@ -58,6 +66,8 @@ class WebProtocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Ends the requests of the connection."""
         self._stay_open()
+        if self._timer is not None:
+            self._timer.cancel()
         super().connection_lost(exc)
 
     def eof_received(self) -> bool:  # type: ignore[override]
@@ -78,7 +88,11 @@ class WebProtocol(HttpToolsProtocol):
         self._in_head = False
         self._stay_open()
         super().on_headers_complete()
-        if self._draining and self.cycle is not None:
+        cycle = self.cycle
+        if cycle is None or cycle.scope is not self.scope:
+            return  # it becomes a WebSocket
+        self.scope["extensions"] = {WHOLE_BODY: {"take": partial(_take_whole_body, cycle)}}
+        if self._draining:
             self.shutdown()
 
     def on_message_complete(self) -> None:
@@ -86,14 +100,24 @@ class WebProtocol(HttpToolsProtocol):
         self._stay_open()
         if self.cycle is not None:
             self.cycle.more_body = False
+            if self.cycle.response_complete:
+                self._close_in(self.timeout_keep_alive)
         super().on_message_complete()
 
     def on_response_complete(self) -> None:
-        """Ends a reply."""
-        super().on_response_complete()
+        """Ends a reply, and begins the next request that has come already."""
+        self.server_state.total_requests += 1
         self._idle_since = self.loop.time()
-        if self.cycle.response_complete and self.cycle.more_body and not self.transport.is_closing():
+        if self.transport.is_closing():
+            return
+        self.flow.resume_reading()
+        if self.pipeline:
+            cycle, app = self.pipeline.pop()
+            self._start_asgi_task(cycle, app)
+        elif self.cycle.response_complete and self.cycle.more_body:
             self._close_in(DISCARD_SECONDS)
+        else:
+            self._close_in(self.timeout_keep_alive)
 
     def shutdown(self) -> None:
         """Closes the connection once nothing is in work, and nothing on its way."""
@@ -119,10 +143,30 @@ class WebProtocol(HttpToolsProtocol):
             self.transport.close()
 
     def _close_in(self, seconds: float) -> None:
-        self._stay_open()
-        self._timer = self.loop.call_later(seconds, self.transport.close)
+        """Closes the connection after so long, unless `_stay_open` or another time comes before.
+
+        Every request sets a few such times, which nearly never come: one timer waits for the earliest, and is not taken back.
+        """
+        self._close_at = at = self.loop.time() + seconds
+        if self._timer is None or self._timer.when() > at:
+            if self._timer is not None:
+                self._timer.cancel()
+            self._timer = self.loop.call_at(at, self._close_late)
 
     def _stay_open(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        self._close_at = inf
+
+    def _close_late(self) -> None:
+        self._timer = None
+        if self._close_at <= self.loop.time() + _TIMER_SECONDS:
+            self.transport.close()
+        elif self._close_at < inf:
+            self._timer = self.loop.call_at(self._close_at, self._close_late)
+
+
+def _take_whole_body(cycle: RequestResponseCycle) -> bytes | None:
+    """Returns the body of a request if all of it has come and nothing of it was read before, else None."""
+    if cycle.more_body or cycle.response_complete or cycle.disconnected:
+        return None
+    body, cycle.body = bytes(cycle.body), bytearray()
+    return body

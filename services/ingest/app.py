@@ -6,7 +6,6 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from prometheus_client import CollectorRegistry
-from starlette.applications import Starlette
 
 from elis.auth.v1 import auth_pb2_grpc
 from elis.ingest.v1 import (
@@ -32,6 +31,7 @@ from elis.ingest.v1 import (
 from kit.cache import open_redis
 from kit.db import open_engine, open_pool, ping_engine
 from kit.identity import connect_as_self, open_identity
+from kit.routes import DirectRoutes
 from kit.server import Application, HttpListener, Servicer
 from services.ingest.announcer import Announcer
 from services.ingest.committer import Committer
@@ -110,7 +110,7 @@ async def build(settings: IngestSettings) -> AsyncIterator[Application]:
             *ElasticHandshake(settings, intake, tokens).routes(),
             metrics_route(registry),
         ]
-        web = Starlette(routes=routes)
+        web = DirectRoutes(routes)
         otlp = create_otlp_server(settings, OtlpGrpcReceiver(settings, intake, tokens, dependencies))
         otlp.add_insecure_port(f"{settings.bind_host}:{settings.port('ingest', 'otlp_grpc')}")
 

@@ -118,10 +118,10 @@ class Group:
         """Digests the requests as they were sent, then prepares their records as one batch."""
         batch, observed_at, formats, apart = Batch(), list[int](), list[str](), set[int]()
         failing: dict[int, Rejection] = {}
-        for submission in self.submissions:
-            with pipeline.clock.stage("digest"):
-                part = self._take(submission)
-            self._parts.append(part)
+        with pipeline.clock.stage("digest"):
+            self._parts = [self._take(submission) for submission in self.submissions]
+        for part in self._parts:
+            submission = part.submission
             part.start = len(batch)
             if not part.taken:
                 continue

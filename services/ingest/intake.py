@@ -124,7 +124,7 @@ class Intake:
             with self._committer.clock.stage("decode"):
                 return function()
 
-        return await self._worker.run(timed, inline=size <= INLINE_BYTES)
+        return timed() if size <= INLINE_BYTES else await self._worker.run(timed, inline=False)
 
     async def take(
         self,

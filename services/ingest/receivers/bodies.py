@@ -9,6 +9,7 @@ from collections.abc import Collection
 from starlette.requests import ClientDisconnect, Request
 
 from kit.errors import InvalidArgument, Unavailable
+from kit.routes import whole_body
 from services.ingest.endpoints import Arrival
 from services.ingest.intake import Room
 from services.ingest.tokens import Agent
@@ -49,6 +50,19 @@ async def read_body(request: Request, limit: int, room: Room, *, left: Collectio
     declared = request.headers.get("content-length", "")
     if declared.isdigit() and int(declared) > limit:
         raise BodyTooLarge(f"the body has {declared} bytes, more than {limit}")
+    body = whole_body(request)
+    if body is None:
+        body = await _read_parts(request, limit, room)
+    elif len(body) > limit:
+        raise BodyTooLarge(f"the body has more than {limit} bytes")
+    if body and encoding in ("gzip", "x-gzip"):
+        body = await _inflate(body, limit, room)
+    room.decode(len(body))
+    return body
+
+
+async def _read_parts(request: Request, limit: int, room: Room) -> bytes:
+    """Reads a body as it comes."""
     parts: list[bytes] = []
     size = awaited = 0
     try:
@@ -66,11 +80,7 @@ async def read_body(request: Request, limit: int, room: Room, *, left: Collectio
         raise BrokenBody("the sender hung up before the end of the body") from None
     except TimeoutError:
         raise Unavailable(f"less than {BODY_PROGRESS_BYTES} bytes of the body came in {BODY_SECONDS:.0f} s; try again", retry_after=1.0) from None
-    body = b"".join(parts)
-    if body and encoding in ("gzip", "x-gzip"):
-        body = await _inflate(body, limit, room)
-    room.decode(len(body))
-    return body
+    return b"".join(parts)
 
 
 async def _inflate(body: bytes, limit: int, room: Room) -> bytes:

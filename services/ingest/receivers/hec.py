@@ -163,7 +163,7 @@ class HecReceiver:
         return reply.response()
 
     async def _store_events(self, request: Request, arrival: Arrival, channel: str, body: bytes) -> Response:
-        query = dict(request.query_params)  # a multi-dict raises and catches an error for each name that it has not
+        query = _read_query(request)
         decoded, problem = await self._intake.decode(len(body), lambda: decode_events(body, query, arrival.agent, strict=self._strict))
         decoded = cut_events(decoded)
         if problem is not None:
@@ -173,7 +173,7 @@ class HecReceiver:
         return await self._acknowledge(request, arrival, channel, decoded)
 
     async def _store_raw(self, request: Request, arrival: Arrival, channel: str, body: bytes) -> Response:
-        query = dict(request.query_params)
+        query = _read_query(request)
         decoded = await self._intake.decode(len(body), lambda: decode_raw(body, query, arrival.agent))
         if not len(decoded.batch):
             return self._refuse(arrival, NO_DATA)
@@ -233,6 +233,11 @@ class HecReceiver:
         if state is TokenState.VALID:
             return agent, None
         return NOBODY, TOKEN_DISABLED if state is TokenState.DISABLED else INVALID_TOKEN
+
+
+def _read_query(request: Request) -> dict[str, str]:
+    """Returns the query of a request; few have one. A multi-dict raises and catches an error for each name that it has not."""
+    return dict(request.query_params) if request.scope["query_string"] else {}
 
 
 def _read_channel(request: Request) -> tuple[str, Reply | None]:

@@ -9,6 +9,7 @@ from typing import Any
 import orjson
 from starlette.responses import Response
 
+from kit.routes import DirectResponse
 from services.ingest.groups import Outcome
 
 
@@ -25,14 +26,17 @@ class Reply:
 
         `retry_after`, in seconds, is told with a 503 only.
         """
-        headers = {"Retry-After": str(max(1, math.ceil(retry_after)))} if self.status == 503 else {}
+        body = orjson.dumps({"text": self.text, "code": self.code, **extra})
+        headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
+        if self.status == 503:
+            headers.append((b"retry-after", b"%d" % max(1, math.ceil(retry_after))))
         if outcome is not None:
-            headers |= {
-                "Elis-Accepted": str(outcome.accepted),
-                "Elis-Duplicates": str(outcome.duplicates),
-                "Elis-Rejected": str(outcome.rejected),
-            }
-        return Response(orjson.dumps({"text": self.text, "code": self.code, **extra}), self.status, headers, "application/json")
+            headers += [
+                (b"elis-accepted", b"%d" % outcome.accepted),
+                (b"elis-duplicates", b"%d" % outcome.duplicates),
+                (b"elis-rejected", b"%d" % outcome.rejected),
+            ]
+        return DirectResponse(self.status, body, headers)
 
 
 SUCCESS = Reply(200, "Success", 0)

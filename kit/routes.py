@@ -1,0 +1,82 @@
+"""Routes of hot paths: found at once, without the middlewares that a request would otherwise pass twice for every event.
+
+Starlette serves whatever is not found here: routes with parameters, other methods, unknown paths. A handler that fails is
+answered by the server, as Starlette's own middleware would: logged, status 500.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.datastructures import Headers
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
+
+WHOLE_BODY = "elis.whole_body"
+"""ASGI extension; its `take` returns the body of a request, once, when all of it has come, else None."""
+
+
+class DirectHeaders(Headers):
+    """Headers that are looked up in a dictionary; the first of equal names counts."""
+
+    def __init__(self, scope: Scope) -> None:
+        super().__init__(scope=scope)
+        self._first = dict(reversed(self._list))
+
+    def get(self, key: str, default: Any = None) -> Any:
+        """Returns a header's value."""
+        value = self._first.get(key.lower().encode("latin-1"))
+        return default if value is None else value.decode("latin-1")
+
+
+class DirectRequest(Request):
+    """A request whose headers are asked for many times."""
+
+    @property
+    def headers(self) -> Headers:
+        """The headers."""
+        if not hasattr(self, "_headers"):
+            self._headers = DirectHeaders(self.scope)
+        return self._headers
+
+
+class DirectResponse(Response):
+    """A reply whose headers are made already, in lower case, with its content's type and length."""
+
+    def __init__(self, status_code: int, body: bytes, headers: list[tuple[bytes, bytes]]) -> None:
+        self.status_code = status_code
+        self.body = body
+        self.raw_headers = headers
+        self.background = None
+
+
+class DirectRoutes:
+    """An ASGI application."""
+
+    def __init__(self, routes: Sequence[Route]) -> None:
+        self._others = Starlette(routes=routes)
+        self._endpoints: dict[tuple[str, str], Callable[[Request], Awaitable[Response]]] = {}
+        for route in routes:
+            for method in route.methods or ():
+                if not route.param_convertors:
+                    self._endpoints.setdefault((method, route.path), route.endpoint)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serves a request."""
+        endpoint = self._endpoints.get((scope["method"], scope["path"])) if scope["type"] == "http" else None
+        if endpoint is None:
+            await self._others(scope, receive, send)
+            return
+        response = await endpoint(DirectRequest(scope, receive))
+        await response(scope, receive, send)
+
+
+def whole_body(request: Request) -> bytes | None:
+    """Returns the body of a request if all of it has come, else None: it is to be read then."""
+    extension: dict[str, Any] | None = request.scope.get("extensions", {}).get(WHOLE_BODY)
+    body: bytes | None = extension["take"]() if extension is not None else None
+    return body
