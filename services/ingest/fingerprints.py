@@ -12,7 +12,8 @@ is a cache: of whole texts, of words (nearly all words were seen before), of wor
 from __future__ import annotations
 
 import re
-from typing import Final, Generic, TypeVar
+from operator import itemgetter
+from typing import Any, Final, Generic, TypeVar
 
 from xxhash import xxh3_64_intdigest
 
@@ -30,8 +31,9 @@ _EXCEPTION = re.compile(
 )
 
 # Spans that hold blanks or separators, before the text is cut into words. A quoted name before a colon is a key of JSON.
+_MASK = re.compile(r"\[[a-z][a-z0-9_]{0,31}:[0-9a-f]{12}\]", re.ASCII)
 _SPAN = re.compile(
-    r"(?P<mask>\[[a-z][a-z0-9_]{0,31}:[0-9a-f]{12}\])"
+    rf"(?P<mask>{_MASK.pattern})"
     r"|\"(?:(?P<method>[A-Z]{3,8}) /[^\"\s]*(?: HTTP/[0-9.]+)?|[^\"\\\n]*|(?:[^\"\\\n]|\\.){0,256})\"(?P<key>\s?:)?"
     r"|'(?<!\w')(?:[^'\\\n]*|(?:[^'\\\n]|\\.){0,256})'(?!\w)|`[^`\n]*`",
     re.ASCII,
@@ -147,8 +149,10 @@ def fingerprint_bodies(bodies: list[str]) -> tuple[list[int], dict[int, str]]:
     keys = joined.encode("utf-8", "surrogatepass").translate(_SAME_DIGIT).split(b"\x1e")
     if len(keys) != len(bodies):
         keys = [body.encode("utf-8", "surrogatepass").translate(_SAME_DIGIT) for body in bodies]
-    known = [_look_up(key) if found is None else found for key, found in zip(keys, map(_texts.young.get, keys), strict=True)]
-    return [fingerprint for fingerprint, _ in known], dict(known)
+    known: list[Any] = list(map(_texts.young.get, keys))
+    if None in known:
+        known = [_look_up(key) if found is None else found for key, found in zip(keys, known, strict=True)]
+    return list(map(itemgetter(0), known)), dict(known)
 
 
 def _look_up(key: bytes) -> tuple[int, str]:
@@ -171,7 +175,8 @@ def significant_text(body: str) -> str:
 
 def fingerprint_text(text: str) -> tuple[int, str]:
     """Returns fingerprint and template of a significant text in which every digit is 0."""
-    sequence = "\n".join(map(_mask_line, _SPAN.sub(_replace_span, text).split("\n")))
+    text = _mask_spans(text)
+    sequence = "\n".join(map(_mask_line, text.split("\n"))) if "\n" in text else _mask_line(text)
     known = _sequences.get(sequence)
     if known is None:
         template = _mask_sequence(sequence)
@@ -182,7 +187,10 @@ def fingerprint_text(text: str) -> tuple[int, str]:
 
 def _mask_line(line: str) -> str:
     words = line.split()
-    return " ".join([_mask_known(word) if found is None else found for word, found in zip(words, map(_words.young.get, words), strict=True)])
+    masked: list[Any] = list(map(_words.young.get, words))
+    if None in masked:
+        masked = [_mask_known(word) if found is None else found for word, found in zip(words, masked, strict=True)]
+    return " ".join(masked)
 
 
 def _mask_known(word: str) -> str:
@@ -203,6 +211,12 @@ def _mask_sequence(sequence: str) -> str:
     if "<" in sequence:
         sequence = _LIST.sub(r"\1", sequence)
     return _WHO.sub("<str>", sequence) if "ser " in sequence or " for " in sequence else sequence
+
+
+def _mask_spans(text: str) -> str:
+    if '"' in text or "'" in text or "`" in text:
+        return _SPAN.sub(_replace_span, text)
+    return _MASK.sub("<mask>", text) if "[" in text else text
 
 
 def _replace_span(match: re.Match[str]) -> str:
