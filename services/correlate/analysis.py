@@ -99,9 +99,10 @@ class Analyst:
     async def judge(self, minutes: Iterable[int]) -> Round:
         """Judges minutes in order of time and assembles what was found in them."""
         changed: dict[object, Finding] = {}
-        minute = -1
-        for minute in minutes:
-            observations = await asyncio.to_thread(self._observe, minute)
+        minute, ahead = -1, list(minutes)
+        while ahead:
+            passed, observations = await asyncio.to_thread(self._observe, ahead)
+            minute, ahead = ahead[passed - 1], ahead[passed:]
             observations = [observation for observation in observations if not await self._seasons.explain(observation)]
             for observation in observations:
                 self.history.mask(observation.tracks, observation.first, observation.last)
@@ -129,9 +130,14 @@ class Analyst:
         if found:
             self.cases.add(case, found)
 
-    def _observe(self, minute: int) -> list[Observation]:
-        scene = self.history.scene(minute)
-        return [observation for detector in DETECTORS.values() for observation in detector.examine(scene)]
+    def _observe(self, minutes: Sequence[int]) -> tuple[int, list[Observation]]:
+        """Looks at minutes up to the first in which there is anything; returns how many those were, and what there is."""
+        for number, minute in enumerate(minutes, 1):
+            scene = self.history.scene(minute)
+            observations = [observation for detector in DETECTORS.values() for observation in detector.examine(scene)]
+            if observations:
+                return number, observations
+        return len(minutes), []
 
     def _current(self, changed: Sequence[Finding]) -> list[Finding]:
         known = {finding.id: finding for finding in (*self.cases.findings(), *changed)}

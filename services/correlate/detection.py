@@ -141,7 +141,8 @@ class Detection:
             for case in result.cases:
                 log.info("incident changed", incident_id=str(case.id), findings=len(case.findings), severity=case.severity)
         self._failures = 0
-        if until == judged:
+        # What a round costs beside its minutes is paid twice a second and not for each minute of a load that runs ahead of the clock.
+        if until in (judged, watermark):
             await asyncio.sleep(self._settings.detect_interval.total_seconds())
         return until
 

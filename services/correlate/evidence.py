@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
 import msgspec
@@ -42,6 +42,46 @@ _decode = msgspec.json.Decoder(Event).decode
 def decode_line(line: bytes) -> Event:
     """Returns the event of a canonical line."""
     return _decode(line)
+
+
+class Head(msgspec.Struct, frozen=True, kw_only=True):
+    """What of a canonical line says to which track it belongs; the rest is not decoded."""
+
+    source: str = ""
+    system: str = ""
+    severity_number: int = 0
+    fingerprint: str = ""
+    service: str = ""
+
+
+_decode_head = msgspec.json.Decoder(Head).decode
+
+
+class Block:
+    """The canonical lines of a block, decoded when they are looked at."""
+
+    def __init__(self, lines: Sequence[bytes]) -> None:
+        self._lines = lines
+        self._events: dict[int, Event] = {}
+
+    def __getitem__(self, place: int) -> Event:
+        event = self._events.get(place)
+        if event is None:
+            event = self._events[place] = _decode(self._lines[place])
+        return event
+
+    def heads(self) -> Iterator[Head]:
+        """Yields what says to which track each line belongs."""
+        return map(_decode_head, self._lines)
+
+    def traced(self) -> list[Event]:
+        """Returns the events that belong to a trace."""
+        events = [self[place] for place, line in enumerate(self._lines) if b'"trace_id":' in line]
+        return [event for event in events if event.trace_id]
+
+    def spread(self, most: int) -> list[Event]:
+        """Returns about so many events from the whole length of the block."""
+        return [self[place] for place in range(0, len(self._lines), max(1, len(self._lines) // most))]
 
 
 async def copy_evidence(session: AsyncSession, lines: Iterable[bytes]) -> None:

@@ -172,6 +172,8 @@ class FindingBook:
 
 def choose_evidence(finding: Finding, history: History) -> list[int]:
     """Returns ids of events that prove a finding: the first of all, then the first of each minute, track and host."""
+    if len(finding.evidence) >= MAX_EVIDENCE:
+        return finding.evidence[:MAX_EVIDENCE]
     known = set(finding.evidence)
     chosen = list(finding.evidence)
     events = history.events_of(finding.tracks, finding.first, finding.last)

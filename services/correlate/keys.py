@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter, OrderedDict
 from collections.abc import Iterable, Iterator
+from functools import lru_cache
 from typing import Any
 
 from services.correlate.evidence import Event
@@ -37,22 +38,33 @@ def extract_keys(event: Event) -> list[str]:
     if event.trace_id:
         found[f"trace:{event.trace_id}"] = None
     for name, value in _flatten(event.attributes, "", 0):
-        if _USER.search(name) and isinstance(value, str) and 3 <= len(value) <= 64:
+        is_user, is_measure = _kind_of(name)
+        if is_user and isinstance(value, str) and 3 <= len(value) <= 64:
             found[f"user:{value.lower()}"] = None
         elif isinstance(value, str) and len(value) > 80:
             for key in _keys_of_text(value[:MAX_TEXT]):
                 found[key] = None
-        elif not (_MEASURES.search(name) and _NUMBER.fullmatch(str(value))):
-            key = to_key(str(value))
-            if key:
-                found[key] = None
+        else:
+            text = str(value)
+            if _DIGITS.search(text) and not (is_measure and _NUMBER.fullmatch(text)):
+                key = to_key(text)
+                if key:
+                    found[key] = None
     for key in _keys_of_text(event.body[:MAX_TEXT]):
         found[key] = None
     return list(found)[:MAX_KEYS]
 
 
+@lru_cache(4096)
+def _kind_of(name: str) -> tuple[bool, bool]:
+    """Says of the name of an attribute whether it is one of a user and whether it is one of a measure."""
+    return bool(_USER.search(name)), bool(_MEASURES.search(name))
+
+
 def to_key(text: str) -> str:
     """Returns the key that a value is, or empty text when it does not look like a name of one thing."""
+    if not _DIGITS.search(text):
+        return ""
     text = text.strip(".:,-")
     address = _ADDRESS.fullmatch(text)
     if address:
@@ -63,7 +75,7 @@ def to_key(text: str) -> str:
         # Leading zeros come and go between systems.
         number = text.lstrip("0")
         return f"id:{number}" if len(number) >= 6 else ""
-    if _NUMBER.fullmatch(text) or not _DIGITS.search(text) or not _LETTERS.search(text):
+    if _NUMBER.fullmatch(text) or not _LETTERS.search(text):
         return ""
     return f"id:{text.lower()}"
 
@@ -79,9 +91,13 @@ def phrases(text: str) -> set[str]:
 def words_of(text: str) -> set[str]:
     """Returns the tokens of a text in lower case, also without what follows a colon or the first dot: possible names of parts."""
     found: set[str] = set()
-    for token in _TOKEN.findall(text[:MAX_TEXT]):
-        lowered = token.lower().rstrip(".:-")
-        found.update((lowered, lowered.partition(":")[0], lowered.partition(".")[0]))
+    for token in _TOKEN.findall(text[:MAX_TEXT].lower()):
+        word = token.rstrip(".:-")
+        found.add(word)
+        if ":" in word:
+            found.add(word.partition(":")[0])
+        if "." in word:
+            found.add(word.partition(".")[0])
     return found
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import defaultdict
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 
 import asyncpg
 import structlog
@@ -18,7 +18,7 @@ from services.correlate.dimensions import MAX_TEXT, clean
 from services.correlate.history import Counted
 from services.correlate.miner import Miner
 from services.correlate.scene import Track
-from services.correlate.topology import Names, Node
+from services.correlate.topology import Node
 from services.correlate.watermark import SourceClock
 
 log = structlog.get_logger()
@@ -40,11 +40,15 @@ class RecentCounts:
         self._miner = miner
         self._series: dict[int, Track] = {}
         """Series to its track, with the fingerprint in place of the template."""
+        self._tracks: dict[int, Track] = {}
+        """Series to its track."""
         self._places: set[tuple[Node, str, str]] = set()
         """Nodes with their sources and hosts."""
         self._texts: dict[int, str] = {}
         """Texts of templates whose phrases the analyst does not know yet."""
         self._newest_fingerprint = 0
+        self._looked_at = (0, 0)
+        """The id behind which fingerprints were looked for last, and how many there were."""
         self._loaded_until = 0
         """Newest minute that was read."""
         self._seen_before = 0
@@ -52,9 +56,8 @@ class RecentCounts:
 
     async def clocks(self) -> tuple[list[SourceClock], datetime]:
         """Returns the clocks of the sources, and the database's own."""
-        rows = await self._pool.fetch("SELECT newest_minute, heard_at FROM correlate.source_clock")
-        now: datetime = await self._pool.fetchval("SELECT clock_timestamp()")
-        return [SourceClock(row["newest_minute"], row["heard_at"]) for row in rows], now
+        rows = await self._pool.fetch("SELECT newest_minute, heard_at, clock_timestamp() AS now FROM correlate.source_clock")
+        return [SourceClock(row["newest_minute"], row["heard_at"]) for row in rows], max((row["now"] for row in rows), default=datetime.now(UTC))
 
     async def oldest_minute(self) -> int:
         """Returns the first minute for which anything was counted; 0 when nothing was."""
@@ -78,11 +81,10 @@ class RecentCounts:
             else []
         )
         await self._learn_series({row["series_id"] for row in rows})
-        templates = self._analyst.templates
+        tracks = self._tracks
         by_minute: dict[int, list[Counted]] = defaultdict(list)
         for minute, series, events, first_event in rows:
-            track = self._series[series]
-            by_minute[minute].append(Counted(track._replace(template=templates.get(track.template, track.template)), events, first_event))
+            by_minute[minute].append(Counted(tracks[series], events, first_event))
         changed = [minute for minute in minutes if self._analyst.history.put(minute, by_minute[minute])]
         self._loaded_until, self._seen_before = max(self._loaded_until, until), oldest
         return changed
@@ -105,9 +107,12 @@ class RecentCounts:
     async def learn_templates(self) -> tuple[dict[int, int], dict[int, str]]:
         """Reads new fingerprints and mines them; returns the templates that were merged away with what took them in, and new texts."""
         # Ids are given before the commit: one of another replica may show up behind newer ones.
-        rows = await self._pool.fetch(
-            "SELECT id, fingerprint FROM correlate.fingerprint WHERE id > $1 ORDER BY id LIMIT $2", self._newest_fingerprint - LATE_IDS, MAX_MINED
-        )
+        after = self._newest_fingerprint - LATE_IDS
+        known = await self._pool.fetchval("SELECT count(*) FROM correlate.fingerprint WHERE id > $1", after)
+        if (after, known) == self._looked_at:
+            return {}, {}
+        rows = await self._pool.fetch("SELECT id, fingerprint FROM correlate.fingerprint WHERE id > $1 ORDER BY id LIMIT $2", after, MAX_MINED)
+        self._looked_at = (after, len(rows))
         unknown = [row["id"] for row in rows if row["fingerprint"] not in self._miner]
         if not unknown or len(self._miner) + len(unknown) > MAX_MINED:
             return {}, {}
@@ -118,12 +123,15 @@ class RecentCounts:
             self._newest_fingerprint = max(self._newest_fingerprint, row["id"])
         moved = await asyncio.to_thread(self._miner.revise)
         self._analyst.merge_templates(moved, self._miner.mapping)
+        if moved:
+            self._tracks = {series: self._mapped(track) for series, track in self._series.items()}
         await self._learn_first_seen()
         return moved, {template: clean(self._miner.text_of(template), MAX_TEXT) for template in moved.values()}
 
     async def _learn_series(self, wanted: set[int]) -> None:
         if len(self._series) > MAX_SERIES:
             self._series.clear()
+            self._tracks.clear()
         unknown = sorted(wanted.difference(self._series))
         if not unknown:
             return
@@ -134,11 +142,18 @@ class RecentCounts:
                WHERE series.id = ANY($1::int[])""",
             unknown,
         )
+        places = set()
         for row in rows:
             track = Track(row["system"], row["source"], row["service"], row["fingerprint"], row["severity_number"])
             self._series[row["id"]] = track
-            self._places.add(((track.system, track.service or track.source), track.source, row["host"]))
-        self._analyst.names = Names.collect(self._places)
+            self._tracks[row["id"]] = self._mapped(track)
+            places.add(((track.system, track.service or track.source), track.source, row["host"]))
+        self._analyst.names.extend(places - self._places)
+        self._places |= places
+
+    def _mapped(self, track: Track) -> Track:
+        template = self._analyst.templates.get(track.template)
+        return track if template is None else track._replace(template=template)
 
     async def _learn_first_seen(self) -> None:
         rows = await self._pool.fetch(

@@ -115,16 +115,15 @@ class Rollups:
                 await self._dimensions.fingerprints([to_signed(value) for value in summary.fingerprints], summary.templates), dtype=np.int64
             ),
         }
+        first, position = _distinct(rows)
         for name, values in ids.items():
             rows[name] = values[rows[name]] if len(rows[name]) else rows[name]
-        keys = np.stack([rows[name] for name in ("source", "service", "host", "severity_number", "fingerprint")], axis=1)
-        distinct, position = np.unique(keys, axis=0, return_inverse=True)
-        distinct_keys = [(row[0], row[1], row[2], row[3], row[4]) for row in distinct.tolist()]
-        series = await self._dimensions.series(distinct_keys)
-        series_ids = np.array([series[key] for key in distinct_keys], dtype=np.int64)
+        keys = list(zip(*(rows[name][first].tolist() for name in _SERIES_COLUMNS), strict=True))
+        series = await self._dimensions.series(keys)
+        series_ids = np.array([series[key] for key in keys], dtype=np.int64)
         return Rows(
             minute=rows["minute"],
-            series=series_ids[position.reshape(-1)] if len(series_ids) else series_ids,
+            series=series_ids[position],
             events=rows["count"],
             first_event=(block.id << ORDINAL_BITS) + rows["first_ordinal"],
             fingerprint=rows["fingerprint"],
@@ -133,6 +132,7 @@ class Rollups:
 
 
 _ROW_COLUMNS = ("minute", "source", "service", "host", "severity_number", "fingerprint", "count", "first_ordinal")
+_SERIES_COLUMNS = ("source", "service", "host", "severity_number", "fingerprint")
 _MAX_MINUTE = (1 << 31) - 1
 
 
@@ -151,6 +151,19 @@ def _find_problem(summary: ingest.BlockSummary, rows: dict[str, Integers]) -> st
     if int(np.abs(rows["minute"]).max()) > _MAX_MINUTE or int(rows["severity_number"].max()) > 24:
         return "a minute or severity out of range"
     return ""
+
+
+def _distinct(rows: dict[str, Integers]) -> tuple[Integers, Integers]:
+    """Returns the first row of each series in a summary, and for each row which of them is its series.
+
+    A block has at most 2^14 of each name and 25 severities: five indices are one number of 61 bits, which sorts far faster than rows.
+    """
+    packed = np.zeros(len(rows["minute"]), dtype=np.int64)
+    for name in _SERIES_COLUMNS:
+        column = rows[name]
+        packed = packed * (int(column.max(initial=0)) + 1) + column
+    _, first, position = np.unique(packed, return_index=True, return_inverse=True)
+    return first, position
 
 
 def _concatenate(parts: list[Rows]) -> Rows:

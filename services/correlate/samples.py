@@ -6,13 +6,13 @@ from collections import OrderedDict, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol
 
-from services.correlate.evidence import Event, decode_line
+from services.correlate.evidence import Block, Event, decode_line
 from services.correlate.findings import MINUTE_NS, Finding, choose_evidence
 from services.correlate.history import History
 from services.correlate.keys import KeyBook, extract_keys, phrases
 from services.correlate.rollups import ORDINAL_BITS
 from services.correlate.scene import WARNING, Track
-from services.correlate.topology import Names, Node, Topology, node_of
+from services.correlate.topology import MAX_READ, Names, Node, Topology, node_of
 
 BLOCKS_PER_ROUND = 16
 MAX_SAMPLED = 400
@@ -58,9 +58,9 @@ class Samples:
     async def learn_normal(self, block_ids: Iterable[int], names: Names) -> None:
         """Learns the topology and the keys that are always about from blocks of normal operation."""
         for block_id in block_ids:
-            events = await self._read(block_id, MAX_LEARNED)
-            self._topology.learn(events, names)
-            for event in events[:: max(1, len(events) // MAX_NORMAL)]:
+            block = Block((await self._read(block_id))[:MAX_LEARNED])
+            self._topology.learn(block.traced(), block.spread(MAX_READ), names)
+            for event in block.spread(MAX_NORMAL):
                 self._book.meet_ordinary(node_of(event), extract_keys(event), event.timestamp)
 
     async def study(self, changed: Sequence[Finding], current: Sequence[Finding], history: History, names: Names, templates: Mapping[int, int]) -> None:
@@ -73,14 +73,14 @@ class Samples:
             for track in finding.tracks:
                 by_track[track].append(finding)
         for block_id in self._choose_blocks(changed, history):
-            events = await self._read(block_id)
-            self._topology.learn(events, names)
-            for event in events:
-                signed = _signed(event.fingerprint)
-                track = Track(event.system, event.source, event.service, templates.get(signed, signed), event.severity_number)
-                found = by_track.get(track)
-                if found:
-                    self._use_event(found, event, names)
+            block = Block(await self._read(block_id))
+            self._topology.learn(block.traced(), block.spread(MAX_READ), names)
+            for place, head in enumerate(block.heads()):
+                signed = _signed(head.fingerprint)
+                found = by_track.get(Track(head.system, head.source, head.service, templates.get(signed, signed), head.severity_number), ())
+                wanting = [finding for finding in found if finding.sampled < MAX_SAMPLED]
+                if wanting:
+                    self._use_event(wanting, block[place], names)
         for finding in changed:
             finding.onset, finding.exact = estimate_onset(finding, history)
 
@@ -108,13 +108,13 @@ class Samples:
                         return list(chosen)
         return list(chosen)
 
-    async def _read(self, block_id: int, most: int | None = None) -> list[Event]:
+    async def _read(self, block_id: int) -> Sequence[bytes]:
         if block_id in self._blocks:
             return []
         self._blocks[block_id] = None
         while len(self._blocks) > _KNOWN_BLOCKS:
             self._blocks.popitem(last=False)
-        return [decode_line(line) for line in (await self._reader.read_block(block_id))[:most]]
+        return await self._reader.read_block(block_id)
 
     async def _collect_evidence(self, finding: Finding, history: History, names: Names) -> None:
         chosen = choose_evidence(finding, history)
@@ -130,18 +130,21 @@ class Samples:
             self._use_event([finding], event, names)
 
     def _use_event(self, findings: Sequence[Finding], event: Event, names: Names) -> None:
-        keys, said, named = extract_keys(event), phrases(event.body), names.named_in(event)
+        keys = extract_keys(event)
         self._book.meet(keys, event.timestamp)
         for finding in findings:
-            self._use(finding, event, keys, said, named)
+            finding.sampled += 1
+            if finding.template is not None and finding.detector == "new_template":
+                finding.onset = min(finding.onset, event.timestamp) if finding.exact else event.timestamp
+                finding.exact = True
+        # The events of a change of volume are ordinary ones.
+        telling = [finding for finding in findings if finding.severity >= WARNING or finding.template is not None]
+        if telling:
+            said, named = phrases(event.body), names.named_in(event)
+            for finding in telling:
+                self._use(finding, event, keys, said, named)
 
     def _use(self, finding: Finding, event: Event, keys: Sequence[str], said: set[str], named: set[Node]) -> None:
-        finding.sampled += 1
-        if finding.template is not None and finding.detector == "new_template":
-            finding.onset = min(finding.onset, event.timestamp) if finding.exact else event.timestamp
-            finding.exact = True
-        if finding.severity < WARNING and finding.template is None:
-            return  # the events of a change of volume are ordinary ones
         finding.phrases |= said if len(finding.phrases) < MAX_KEYS else set()
         for node in named:
             finding.needs[node] = finding.needs.get(node, 0) + 1
@@ -166,7 +169,7 @@ def estimate_onset(finding: Finding, history: History) -> tuple[int, bool]:
     if finding.exact:
         return finding.onset, True
     rate = finding.expected / (finding.last - finding.first + 1)
-    counts = [history.count(finding.tracks, minute, minute) for minute in range(finding.first, finding.last + 1)]
+    counts = history.counts_by_minute(finding.tracks, finding.first, finding.last)
     hit = next((place for place, number in enumerate(counts) if number > max(2 * rate, rate + 2)), 0)
     excess = counts[hit] - rate
     if finding.detector in ("silence", "volume_drop"):

@@ -52,17 +52,21 @@ def node_of(event: Event) -> Node:
 class Names:
     """What names a node: its host, its service, its source. Words are lower case."""
 
-    nodes: dict[str, frozenset[Node]]
+    nodes: dict[str, set[Node]]
 
     @classmethod
     def collect(cls, rows: Iterable[tuple[Node, str, str]]) -> Names:
         """Builds the names from (node, source, host) as they occur together."""
-        by_word: dict[str, set[Node]] = defaultdict(set)
+        names = cls({})
+        names.extend(rows)
+        return names
+
+    def extend(self, rows: Iterable[tuple[Node, str, str]]) -> None:
+        """Adds names from (node, source, host)."""
         for node, source, host in rows:
             for word in (node[1], source, host, host.partition(".")[0]):
                 if len(word) >= 4:
-                    by_word[word.lower()].add(node)
-        return cls({word: frozenset(nodes) for word, nodes in by_word.items()})
+                    self.nodes.setdefault(word.lower(), set()).add(node)
 
     def named_in(self, event: Event) -> set[Node]:
         """Returns the nodes that an event names as something it needs: not itself, its own host, or who called."""
@@ -70,9 +74,8 @@ class Names:
         texts = [event.body, *(value for value in event.attributes.values() if isinstance(value, str))]
         found: set[Node] = set()
         for text in texts:
-            lowered = text.lower()
-            for word in words_of(text) & self.nodes.keys():
-                if word not in own and not _names_caller(lowered, word):
+            for word in words_of(text):
+                if word in self.nodes and word not in own and not _names_caller(text.lower(), word):
                     found |= self.nodes[word]
         found.discard(node_of(event))
         return found
@@ -91,13 +94,12 @@ class Topology:
         self.weights: dict[tuple[Node, Node, str], float] = {}
         self.changed: set[tuple[Node, Node, str]] = set()
 
-    def learn(self, events: Sequence[Event], names: Names) -> None:
-        """Learns from sampled events of normal operation and of faults alike."""
+    def learn(self, traced: Iterable[Event], sampled: Iterable[Event], names: Names) -> None:
+        """Learns from events of normal operation and of faults alike: calls from those with a trace, needs from what a sample of them names."""
         by_trace: dict[str, list[Event]] = defaultdict(list)
-        for event in events:
-            if event.trace_id:
-                by_trace[event.trace_id].append(event)
-        for event in events[:: max(1, len(events) // MAX_READ)]:
+        for event in traced:
+            by_trace[event.trace_id].append(event)
+        for event in sampled:
             for node in names.named_in(event):
                 self._count(node_of(event), node, "mention", 0.2)
         for spans in by_trace.values():

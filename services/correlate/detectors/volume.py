@@ -59,9 +59,8 @@ class Volume:
         """Returns flows x columns: the events in masked cells."""
         rows, columns = scene.masked_cells
         cells = scene.flow[rows] * scene.length + columns
-        masked = np.zeros(flows * scene.length)
-        np.add.at(masked, cells, scene.counts_at(rows, columns))
-        return masked.reshape(flows, scene.length)
+        masked = np.bincount(cells, weights=scene.counts_at(rows, columns), minlength=flows * scene.length)
+        return masked.astype(np.float64, copy=False).reshape(flows, scene.length)
 
     def _find_spike(self, scene: Scene, flow: int, counts: Floats, baseline: Baseline) -> list[Observation]:
         options, window = self.options, self.options.spike_window

@@ -49,7 +49,7 @@ def test_learned_dependencies_grow_sure_and_contradictions_cancel() -> None:
     assert topology.need(WEB, SHOP) == (0.0, "")
     for number in range(6):
         spans = [event(WEB, at=1, trace_id=f"{number}"), event(SHOP, at=2, trace_id=f"{number}"), event(WEB, at=3, trace_id=f"{number}")]
-        topology.learn(spans, NAMES)
+        topology.learn(spans, spans, NAMES)
     sure, origin = topology.need(WEB, SHOP)
     assert sure > 0.8
     assert origin == "trace"
