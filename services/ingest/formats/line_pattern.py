@@ -1,8 +1,8 @@
 """One regular expression over many texts at once.
 
 Formats read the texts of a source together: joined, one a line, they are matched by PCRE2's compiled code in one call,
-which is several times faster than a call of `re` for each. What that cannot be trusted with (texts of several lines, or
-not in ASCII) is matched by `re`, one by one; the answers are the same.
+which is several times faster than a call of `re` for each. Texts of several lines are matched by `re`, one by one; the
+answers are the same.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class LinePattern:
         if self._lines is None:
             self._compile()
         joined = "\n".join((*texts, ""))
-        if joined.isascii() and _MARK not in joined and joined.count("\n") == len(texts):
+        if _MARK not in joined and joined.count("\n") == len(texts):
             return self._read_joined(joined, len(texts)) or list(map(self._read_one, texts))
         usual = [text for text in texts if _is_usual(text)]
         found = iter(self.read(usual) if usual else ())
@@ -54,7 +54,7 @@ class LinePattern:
         """Returns the groups of each line, or None when the engine gives up or the matches are not one for each line."""
         try:
             text, matches = self._lines.subn(self._template, joined)
-        except pcre2.LibraryError:  # out of its stack, or of the steps that a match may take
+        except (pcre2.LibraryError, UnicodeEncodeError):  # out of its stack or of the steps that a match may take; half a surrogate pair
             return None
         groups = text.split(_MARK)
         groups.pop()  # behind the last mark
@@ -69,7 +69,8 @@ class LinePattern:
         return self._nothing if found is None else found.groups("")[: self._groups]
 
     def _compile(self) -> None:
-        pattern = rf"^(?:{within_line(self._pattern)}|.*)\n"
+        # (?r): letters that are matched in any case are those of ASCII, as the flag says for `re`.
+        pattern = rf"(?r)^(?:{within_line(self._pattern)}|.*)\n"
         try:
             self._lines = pcre2.compile(pattern, flags=pcre2.MULTILINE | pcre2.ASCII, jit=True)
         except pcre2.LibraryError as error:
@@ -81,7 +82,7 @@ class LinePattern:
 
 
 def _is_usual(text: str) -> bool:
-    return text.isascii() and "\n" not in text and _MARK not in text
+    return "\n" not in text and _MARK not in text
 
 
 def within_line(pattern: str) -> str:

@@ -14,6 +14,7 @@ from services.ingest.formats.line_pattern import LinePattern
 PATTERNS = {
     "words": r"(\w+)(?:=(\S*))?(?=\s|$)(.*)",
     "quotes": r'"((?:[^"\\]|\\.)*)"(.*)',
+    "any case": r"((?i:kiss|[a-k])+)\b(.?)(.*)",
     "set": r"([^a\s[\]]+)([\s:]?)(.*)",
     "heads": r"(?>([0-9]{2})(?![0-9]))(?:(?>(x+))|(y*))(.*)",
     "behind level": heads._BEHIND_LEVEL,
@@ -23,6 +24,7 @@ PATTERNS = {
 TEXTS = st.lists(
     st.one_of(
         st.text(max_size=30),
+        st.text(alphabet="kKiIsSßſKıİ \ud800\n", max_size=8),
         st.text(alphabet='ab=x1 [](){}|:",-\\\t\r\v\f\n\x1f\x85ſK', max_size=30),
         st.sampled_from(
             (
