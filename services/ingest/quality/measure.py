@@ -65,7 +65,8 @@ class Measures:
     def add(self, other: Measures) -> None:
         """Adds other counts of the same source."""
         for name in COUNTS:
-            setattr(self, name, getattr(self, name) + getattr(other, name))
+            if number := getattr(other, name):
+                setattr(self, name, getattr(self, name) + number)
         self.minutes |= other.minutes
         for key, count in other.types.items():
             if key in self.types or len(self.types) < MAX_FIELDS:
@@ -133,4 +134,7 @@ def _sample_fields(attributes: Sequence[dict[str, Any] | None], sources: Sequenc
         found = measures[source]
         found.field_values += len(names) * count
         found.null_values += kinds.count(type(None)) * count
-        found.types.update({(name, _TYPES.get(kind, "object")): count for name, kind in zip(names, kinds, strict=True)})
+        types = found.types
+        for name, kind in zip(names, kinds, strict=True):
+            key = name, _TYPES.get(kind, "object")
+            types[key] = types.get(key, 0) + count
