@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from io import BufferedReader
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import asyncpg
@@ -22,6 +25,8 @@ if TYPE_CHECKING:
 
 MAX_LINES_BYTES = 256 * 1024 * 1024
 """Largest decompressed content of a block that is accepted when reading one back."""
+_PIECE_BYTES = 128 * 1024
+"""Of the lines of a block, when only some of them are wanted."""
 _COLUMNS = "id, day, events, first_timestamp, last_timestamp, created_at"
 _STORE = """
     stored AS (
@@ -176,17 +181,26 @@ async def get_blocks(pool: asyncpg.Pool[Any], ids: Sequence[int], *, with_lines:
 
 async def get_events(pool: asyncpg.Pool[Any], event_ids: Sequence[int]) -> list[bytes]:
     """Returns the canonical lines of events, in the order of the ids; an unknown id is left out."""
-    wanted = sorted({event_id >> ORDINAL_BITS for event_id in event_ids})
-    lines: dict[int, list[bytes]] = {}
-    for start in range(0, len(wanted), 16):
-        for block in await get_blocks(pool, wanted[start : start + 16], with_lines=True, with_summary=False):
-            lines[block.id] = decompress_lines(block.lines).splitlines()
-    found: list[bytes] = []
+    wanted: defaultdict[int, set[int]] = defaultdict(set)
     for event_id in event_ids:
-        content = lines.get(event_id >> ORDINAL_BITS, [])
-        ordinal = event_id & ((1 << ORDINAL_BITS) - 1)
-        if ordinal < len(content):
-            found.append(content[ordinal])
+        wanted[event_id >> ORDINAL_BITS].add(event_id & ((1 << ORDINAL_BITS) - 1))
+    ids = sorted(wanted)
+    found: dict[int, bytes] = {}
+    for start in range(0, len(ids), 16):
+        blocks = await get_blocks(pool, ids[start : start + 16], with_lines=True, with_summary=False)
+        # Beside the event loop: the lines of a large block are many megabytes.
+        found |= await asyncio.to_thread(_pick_lines, [(block.id, block.lines, wanted[block.id]) for block in blocks])
+    return [found[event_id] for event_id in event_ids if event_id in found]
+
+
+def _pick_lines(blocks: Sequence[tuple[int, bytes, set[int]]]) -> dict[int, bytes]:
+    """Returns lines by event id, given the id of each block, its compressed lines and the ordinals that are wanted of it."""
+    found: dict[int, bytes] = {}
+    for block_id, lines, ordinals in blocks:
+        with BufferedReader(zstandard.ZstdDecompressor().stream_reader(lines), _PIECE_BYTES) as reader:
+            for ordinal, line in enumerate(islice(reader, max(ordinals) + 1)):
+                if ordinal in ordinals:
+                    found[(block_id << ORDINAL_BITS) + ordinal] = line.removesuffix(b"\n")
     return found
 
 
