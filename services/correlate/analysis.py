@@ -32,17 +32,17 @@ NORMAL_BLOCKS = 3
 class Seasons(Protocol):
     """What was usual at this time of the day and week; knows more than the recent past."""
 
-    async def explain(self, observation: Observation) -> bool:
-        """Says whether something like the observation has happened at this time before."""
+    async def sift(self, observations: Sequence[Observation]) -> list[Observation]:
+        """Returns the observations of a minute the like of which has not happened at this time before."""
         ...
 
 
 class NoSeasons:
     """For a history that is shorter than a day: explains nothing."""
 
-    async def explain(self, observation: Observation) -> bool:  # noqa: ARG002
-        """Says no."""
-        return False
+    async def sift(self, observations: Sequence[Observation]) -> list[Observation]:
+        """Returns all of them."""
+        return list(observations)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +103,7 @@ class Analyst:
         while ahead:
             passed, observations = await asyncio.to_thread(self._observe, ahead)
             minute, ahead = ahead[passed - 1], ahead[passed:]
-            observations = [observation for observation in observations if not await self._seasons.explain(observation)]
+            observations = await self._seasons.sift(observations)
             for observation in observations:
                 self.history.mask(observation.tracks, observation.first, observation.last)
             for finding in self.findings.absorb(observations, self.history):

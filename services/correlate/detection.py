@@ -122,11 +122,11 @@ class Detection:
         """Does one round; returns the newest minute that is judged."""
         hold.check()
         await self._tend_now_and_then(hold)
-        await self._follow_states(analyst)
         watermark = await self._find_watermark(recent, judged)
         if watermark is None:
             await asyncio.sleep(self._settings.detect_interval.total_seconds())
             return judged
+        await self._follow_states(analyst)
         await self._follow_templates(hold, recent)
         minutes, until = await self._find_minutes(recent, judged, watermark)
         if minutes and self._failures >= MAX_FAILURES:

@@ -63,8 +63,11 @@ def _kind_of(name: str) -> tuple[bool, bool]:
 
 def to_key(text: str) -> str:
     """Returns the key that a value is, or empty text when it does not look like a name of one thing."""
-    if not _DIGITS.search(text):
-        return ""
+    return _key_of(text) if _DIGITS.search(text) else ""
+
+
+@lru_cache(16_384)
+def _key_of(text: str) -> str:
     text = text.strip(".:,-")
     address = _ADDRESS.fullmatch(text)
     if address:

@@ -72,12 +72,18 @@ class Samples:
         for finding in current:
             for track in finding.tracks:
                 by_track[track].append(finding)
+        wanted, known = {track.template for track in by_track}, dict[str, int]()
         for block_id in self._choose_blocks(changed, history):
             block = Block(await self._read(block_id))
             self._topology.learn(block.traced(), block.spread(MAX_READ), names)
             for place, head in enumerate(block.heads()):
-                signed = _signed(head.fingerprint)
-                found = by_track.get(Track(head.system, head.source, head.service, templates.get(signed, signed), head.severity_number), ())
+                template = known.get(head.fingerprint)
+                if template is None:
+                    signed = _signed(head.fingerprint)
+                    template = known[head.fingerprint] = templates.get(signed, signed)
+                if template not in wanted:
+                    continue
+                found = by_track.get(Track(head.system, head.source, head.service, template, head.severity_number), ())
                 wanting = [finding for finding in found if finding.sampled < MAX_SAMPLED]
                 if wanting:
                     self._use_event(wanting, block[place], names)
@@ -140,7 +146,8 @@ class Samples:
         # The events of a change of volume are ordinary ones.
         telling = [finding for finding in findings if finding.severity >= WARNING or finding.template is not None]
         if telling:
-            said, named = phrases(event.body), names.named_in(event)
+            said = phrases(event.body) if any(len(finding.phrases) < MAX_KEYS for finding in telling) else set()
+            named = names.named_in(event)
             for finding in telling:
                 self._use(finding, event, keys, said, named)
 

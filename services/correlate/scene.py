@@ -161,6 +161,17 @@ class Scene:
         sums: Floats = ring[self._newest(minutes)].sum(axis=0)
         return sums
 
+    def rows_of(self, flows: Sequence[int]) -> Integers:
+        """Returns the tracks of some flows, in rising order."""
+        order, flow = self._by_flow
+        parts = [order[np.searchsorted(flow, number) : np.searchsorted(flow, number, "right")] for number in flows]
+        return np.sort(np.concatenate(parts)) if len(parts) != 1 else parts[0]
+
+    @cached_property
+    def _by_flow(self) -> tuple[Integers, Integers]:
+        order = np.argsort(self.flow, kind="stable")
+        return order, self.flow[order]
+
     def counts(self, rows: Integers) -> Floats:
         """Returns tracks x columns for some of the tracks."""
         counts = self._rings.counts[self._places[:, None], rows].T.astype(np.float64, order="C")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import asyncpg
 
 from services.correlate.detectors.base import Observation
@@ -25,9 +27,14 @@ class RollupSeasons:
     def __init__(self, pool: asyncpg.Pool) -> None:
         self._pool = pool
 
-    async def explain(self, observation: Observation) -> bool:
-        """Says whether the season explains an observation."""
-        oldest = await self._pool.fetchval("SELECT min(minute) FROM correlate.roll_up")
+    async def sift(self, observations: Sequence[Observation]) -> list[Observation]:
+        """Returns the observations that the season does not explain."""
+        if not observations:
+            return []
+        oldest: int | None = await self._pool.fetchval("SELECT min(minute) FROM correlate.roll_up")
+        return [observation for observation in observations if not await self._explain(observation, oldest)]
+
+    async def _explain(self, observation: Observation, oldest: int | None) -> bool:
         days = [day for day in _DAYS if oldest is not None and observation.first - day * DAY >= oldest]
         if not days:
             return False

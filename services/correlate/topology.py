@@ -6,6 +6,7 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from services.correlate.evidence import Event
@@ -15,6 +16,8 @@ Node = tuple[str, str]
 """System and service (the source's name where an event names no service)."""
 MAX_READ = 200
 """Events of a block whose text is searched for names."""
+_SHORT = 100
+"""Characters of a value whose words are remembered."""
 _WORDS = re.compile(r"[a-z]+")
 _FULL_WEIGHT = 5.0
 """Observations after which a learned dependency is as good as certain."""
@@ -71,14 +74,23 @@ class Names:
     def named_in(self, event: Event) -> set[Node]:
         """Returns the nodes that an event names as something it needs: not itself, its own host, or who called."""
         own = {event.host.lower(), event.host.partition(".")[0].lower(), event.service.lower(), event.source.lower()}
-        texts = [event.body, *(value for value in event.attributes.values() if isinstance(value, str))]
+        values = [value for value in event.attributes.values() if isinstance(value, str)]
         found: set[Node] = set()
-        for text in texts:
-            for word in words_of(text):
+        # Values of attributes come again and again; bodies do not.
+        for text, said in [
+            (event.body, words_of(event.body)),
+            *((value, _words_of_value(value) if len(value) <= _SHORT else words_of(value)) for value in values),
+        ]:
+            for word in said:
                 if word in self.nodes and word not in own and not _names_caller(text.lower(), word):
                     found |= self.nodes[word]
         found.discard(node_of(event))
         return found
+
+
+@lru_cache(4096)
+def _words_of_value(value: str) -> set[str]:
+    return words_of(value)
 
 
 def _names_caller(text: str, word: str) -> bool:

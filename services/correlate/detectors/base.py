@@ -83,6 +83,11 @@ class Baseline:
         """Returns events per minute."""
         return float(self.seen[row] / self.minutes[row]) if self.minutes[row] else 0.0
 
+    def rates(self) -> Floats:
+        """Returns events per minute, by row."""
+        rates: Floats = np.divide(self.seen, self.minutes, out=np.zeros(len(self.seen)), where=self.minutes != 0)
+        return rates
+
     def active(self) -> Floats:
         """Returns the share of the minutes that had any, by row."""
         hit = ((self._counts > 0) & self._usable).sum(axis=1)

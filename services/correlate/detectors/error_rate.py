@@ -73,7 +73,8 @@ class ErrorRate:
         _, window, observed, expected = found
         before = slice(0, scene.length - window - GUARD)
         minutes = max(1, scene.length - window - GUARD)
-        rows = np.flatnonzero(np.isin(scene.flow, flows) & (scene.severity >= ERROR))
+        rows = scene.rows_of(flows.tolist())
+        rows = rows[scene.severity[rows] >= ERROR]
         counts = scene.counts(rows)
         usual = np.where(scene.masked(rows), 0.0, counts)[:, before].sum(axis=1) / minutes * window
         risen = rows[counts[:, -window:].sum(axis=1) > 2 * usual]

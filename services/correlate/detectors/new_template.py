@@ -8,7 +8,7 @@ import numpy as np
 
 from services.correlate.baselines import discover
 from services.correlate.detectors.base import LOOK_BACK, Baseline, Observation, count_text, count_usable, surprise_of
-from services.correlate.scene import ERROR, WARNING, Scene
+from services.correlate.scene import ERROR, WARNING, Integers, Scene
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,9 +53,13 @@ class NewTemplate:
                 continue
             # What was masked a moment ago is the same burst going on: it stays new while it lasts.
             baseline = Baseline(scene, scene.counts(rows), scene.masked(rows), scene.started[rows], window, options.half_life)
+            bursts: dict[int, Integers] = {}
             for place in np.flatnonzero((baseline.seen == 0) & (baseline.span >= options.minimum_minutes)).tolist():
                 row, number = int(rows[place]), float(observed[rows[place]])
-                surprise = surprise_of(baseline, place, number, window, options.least_spread) / (1 + self._count_debuts(scene, row, number, window))
+                flow = int(scene.flow[row])
+                if flow not in bursts:
+                    bursts[flow] = self._measure_debuts(scene, flow, window)
+                surprise = surprise_of(baseline, place, number, window, options.least_spread) / (1 + int((bursts[flow] >= number / 2).sum()))
                 if surprise > candidates.get(row, (0.0, 0, 0.0, 0))[0]:
                     candidates[row] = (surprise, window, number, int(baseline.span[place]))
         if not candidates:
@@ -70,16 +74,16 @@ class NewTemplate:
             if sure
         ]
 
-    def _count_debuts(self, scene: Scene, row: int, observed: float, window: int) -> int:
-        """Returns how many other templates of the same source and service came with a burst like this one before."""
-        track = scene.tracks[row]
-        alike = [number for number, (_, source, service) in enumerate(scene.flows.keys) if (source, service) == (track.source, track.service)]
+    def _measure_debuts(self, scene: Scene, flow: int, window: int) -> Integers:
+        """Returns with how many events the other templates of the same source and service came when they were new."""
+        alike = [number for number, (_, *names) in enumerate(scene.flows.keys) if names == list(scene.flows.keys[flow][1:])]
+        rows = scene.rows_of(alike)
         first_column = scene.first_seen - (scene.minute - scene.length + 1)
         latest = scene.length - window - 2
-        others = np.flatnonzero((first_column >= scene.started + self.options.debut_minutes) & (first_column < latest) & np.isin(scene.flow, alike))
+        others = rows[(first_column[rows] >= scene.started[rows] + self.options.debut_minutes) & (first_column[rows] < latest)]
         others = others[~np.isin(others, scene.masked_cells[0])]
-        burst = np.sum([scene.counts_at(others, first_column[others] + minute) for minute in range(window)], axis=0)
-        return int((burst >= observed / 2).sum())
+        bursts: Integers = np.sum([scene.counts_at(others, first_column[others] + minute) for minute in range(window)], axis=0)
+        return bursts
 
     def _describe(self, scene: Scene, row: int, window: int, observed: float, span: int, surprise: float) -> Observation:
         track = scene.tracks[row]

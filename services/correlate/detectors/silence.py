@@ -60,7 +60,7 @@ class Silence:
                 spread = max(options.least_spread, float(before.var() / rate))
                 surprise = surprise_below(0, gap, float(before.sum()), len(before), spread)
                 if surprise >= options.surprise:
-                    found.append(self._describe(scene, sources.keys[row], np.flatnonzero(np.isin(scene.flow, flows)).tolist(), gap, rate, surprise))
+                    found.append(self._describe(scene, sources.keys[row], scene.rows_of(flows.tolist()).tolist(), gap, rate, surprise))
         return found
 
     def _is_regular(self, heard: np.ndarray[tuple[int], np.dtype[np.int64]], before: Floats, gap: int) -> bool:

@@ -47,12 +47,18 @@ class Volume:
         spikes = Baseline(scene, usual, None, scene.flow_started, options.spike_window, options.half_life)
         drops = Baseline(scene, usual, None, scene.flow_started, options.drop_window, options.half_life)
         old_enough = spikes.span >= options.minimum_minutes
-        spiking = np.flatnonzero(old_enough & (totals[:, -options.spike_window :].sum(axis=1) >= options.spike_events)).tolist()
-        dropping = np.flatnonzero(old_enough & (drops.seen > 0)).tolist()
+        window = totals[:, -options.spike_window :]
+        most = options.spike * spikes.rates() * options.spike_window
+        observed = window.sum(axis=1)
+        # Both minutes must be high: a second of chatter that straddles nothing is not a change of volume.
+        high = (observed >= options.spike_events) & (window.min(axis=1) >= most / options.spike_window) & (observed >= most)
+        window = totals[:, -options.drop_window :]
+        expected = drops.rates() * options.drop_window
+        low = (expected >= options.drop_events) & (window.sum(axis=1) > 0) & (window.max(axis=1) <= options.drop * expected / options.drop_window)
         found = []
-        for flow in sorted({*spiking, *dropping}, key=lambda number: scene.flows.keys[number]):
-            found += self._find_spike(scene, flow, totals[flow], spikes)
-            found += self._find_drop(scene, flow, totals[flow], drops)
+        for flow in sorted(np.flatnonzero(old_enough & (high | low)).tolist(), key=lambda number: scene.flows.keys[number]):
+            found += self._find_spike(scene, flow, totals[flow], spikes) if high[flow] else []
+            found += self._find_drop(scene, flow, totals[flow], drops) if low[flow] else []
         return found
 
     def _masked_events(self, scene: Scene, flows: int) -> Floats:
@@ -65,13 +71,10 @@ class Volume:
     def _find_spike(self, scene: Scene, flow: int, counts: Floats, baseline: Baseline) -> list[Observation]:
         options, window = self.options, self.options.spike_window
         observed, expected = float(counts[-window:].sum()), baseline.rate(flow) * window
-        # Both minutes must be high: a second of chatter that straddles nothing is not a change of volume.
-        if observed < options.spike_events or counts[-window:].min() < options.spike * expected / window or observed < options.spike * expected:
-            return []
         surprise = surprise_of(baseline, flow, observed, window, options.least_spread)
         if surprise < options.surprise:
             return []
-        members = np.flatnonzero(scene.flow == flow)
+        members = scene.rows_of([flow])
         tracks = scene.counts(members)
         risen = members[tracks[:, -window:].sum(axis=1) > 2 * window * tracks[:, : -window - 2].mean(axis=1)]
         return [self._describe(scene, risen if len(risen) else members, "spike", window, (observed, expected, surprise), baseline, flow)]
@@ -79,13 +82,11 @@ class Volume:
     def _find_drop(self, scene: Scene, flow: int, counts: Floats, baseline: Baseline) -> list[Observation]:
         options, window = self.options, self.options.drop_window
         observed, expected = float(counts[-window:].sum()), baseline.rate(flow) * window
-        if expected < options.drop_events or observed == 0 or counts[-window:].max() > options.drop * expected / window:
-            return []
         spread = max(options.least_spread, baseline.spread(flow))
         surprise = surprise_below(observed, window, float(baseline.seen[flow]), float(baseline.minutes[flow]), spread)
         if surprise < options.surprise:
             return []
-        members = np.flatnonzero(scene.flow == flow)
+        members = scene.rows_of([flow])
         return [self._describe(scene, members, "drop", window, (observed, expected, surprise), baseline, flow)]
 
     def _describe(
