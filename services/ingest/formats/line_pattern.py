@@ -16,6 +16,8 @@ import structlog
 
 log = structlog.get_logger()
 
+FEW: Final = 4
+"""Fewer texts are matched faster by `re`."""
 _MARK: Final = "\x1f"
 """Unit separator: behind each group of a match. Texts that hold one are matched by `re`."""
 _PART = re.compile(r"\\.|\[\^?|.", re.DOTALL)
@@ -43,6 +45,8 @@ class LinePattern:
         """Returns the groups of each text, "" for one that took no part. Of a text that does not match all are empty."""
         if self._lines is None:
             self._compile()
+        if len(texts) < FEW:
+            return list(map(self._read_one, texts))
         joined = "\n".join((*texts, ""))
         if _MARK not in joined and joined.count("\n") == len(texts):
             return self._read_joined(joined, len(texts)) or list(map(self._read_one, texts))

@@ -12,6 +12,7 @@ from services.ingest.batch import Batch
 from services.ingest.formats.base import add_attributes
 from services.ingest.formats.continuation import join_continuations
 from services.ingest.formats.heads import BEHIND_LEVEL, LEVEL_FIRST, Head, HeadFields, any_head, classify, line_heads, read_head
+from services.ingest.formats.line_pattern import FEW
 from services.ingest.timestamps import parse_stamps
 
 FLOOR: Final = 0.05
@@ -45,8 +46,9 @@ class Plain:
         order = list(line_heads())
         matched = position = 0
         reach = len(rows)
-        if texts:
-            match_head(texts[0], order)
+        while position < min(len(rows), FEW) and match_head(texts[position], order) is None:
+            matched += _read_level_first(batch, rows[position])
+            position += 1
         while position < len(rows):
             # The lines of a file look alike: as many as may be are read with the head that fitted last, up to one that only another fits.
             head = order[0]
