@@ -1,4 +1,4 @@
-"""Conditions as Tantivy queries. They are built, never parsed, except for ranges of attributes, which have no other door."""
+"""Conditions as Tantivy queries. They are built, never parsed, except for ranges of attributes and ids, which have no other door."""
 
 from __future__ import annotations
 
@@ -30,9 +30,10 @@ from services.search.conditions import (
     read_number,
 )
 from services.search.engine import DAY, Key
-from services.search.engines.tantivy.schema import ATTRIBUTES, BODY, TEXT_MARK, mark_text, open_index
+from services.search.engines.tantivy.schema import ATTRIBUTES, BODY, COLUMNS, TEXT_MARK, create_schema, mark_text, open_index
 
 _UNSIGNED = {"event_id", "severity_number"}
+_HEXADECIMAL = re.compile("[0-9a-f]+")
 _SPECIAL = re.compile(r"([^\w.])")
 
 
@@ -42,7 +43,7 @@ class QueryBuilder:
     def __init__(self, schema: Schema, day: int = 0, parser: Index | None = None) -> None:
         self._schema = schema
         self._day = day
-        self._parser = parser or open_index(schema, None)
+        self._parser = parser or open_index(create_schema(with_all_terms=True), None)
 
     def on(self, day: int) -> QueryBuilder:
         """Returns the builder for another day."""
@@ -61,12 +62,16 @@ class QueryBuilder:
                 return self._build_all((condition,))
             case Words(words, prefix):
                 return self._find_words(words, prefix=prefix)
+            case Text(field, values) if field in COLUMNS:
+                return _any_of([self._ids_between(field, value, "") for value in values])
             case Text(field, values):
                 return self._term(field, values[0]) if len(values) == 1 else Query.term_set_query(self._schema, field, values)
+            case TextPrefix(field, prefix) if field in COLUMNS:
+                return self._ids_between(field, prefix, "g")
             case TextPrefix(field, prefix):
                 return self._start(field, prefix)
             case Present(field):
-                return self._start(field, "") if field in ("trace_id", "span_id") else Query.exists_query(field)
+                return Query.exists_query(field)
             case Number(field, low, high):
                 return self.between(field, low, high)
             case Attribute(path, value):
@@ -117,6 +122,10 @@ class QueryBuilder:
             origin = self._day * DAY
             first, last = max(first - origin, least), min(last - origin, largest)
         return Query.range_query(self._schema, field, kind, first, last)
+
+    def _ids_between(self, field: str, first: str, more: str) -> Query:
+        """Returns the query for ids from the first to that with more characters. Ids have hexadecimal digits only, and g is behind all of these."""
+        return self._parser.parse_query(f"{field}:[{first} TO {first}{more}]", [BODY]) if _HEXADECIMAL.fullmatch(first) else Query.empty_query()
 
     def _build_all(self, conditions: Sequence[Condition]) -> Query:
         needed = [(Occur.Must, self.build(part)) for part in conditions if not isinstance(part, Not)]

@@ -9,12 +9,12 @@ from typing import Any
 
 from tantivy import Order, Query, Searcher
 
-from services.search.conditions import LARGEST_SIGNED
+from services.search.conditions import LARGEST_SIGNED, All, Condition, Either, Text, TextPrefix
 from services.search.engine import DAY, MAX_PAGE_BYTES, Grid, Hit, Hits, Key, ValueCounts
 from services.search.engines.tantivy.days import Days
 from services.search.engines.tantivy.lines_file import LinesReader
 from services.search.engines.tantivy.query import QueryBuilder
-from services.search.engines.tantivy.schema import unmark_text
+from services.search.engines.tantivy.schema import COLUMNS, unmark_text
 from services.search.fields import attribute_path
 from services.search.selection import Selection
 
@@ -68,12 +68,14 @@ class Reader:
 
         Finding the first events in order among all of a day costs time in proportion to the day. A day with many
         events is therefore looked at in parts: the first holds a few times as many events as are wanted, if they are
-        spread evenly, and each further part is much wider than the one before.
+        spread evenly, and each further part is much wider than the one before. The events of a trace are few: looking
+        for its id, which each part would do again, is all they cost.
         """
+        few = _names_ids(selection.condition)
         for day in self._days.within(selection, newest_first=newest_first):
             start, end = max(selection.start, day * DAY), min(selection.end, (day + 1) * DAY)
             bounds = self._days.bounds(day)
-            if bounds is None or bounds.events < self._small_day:
+            if bounds is None or bounds.events < self._small_day or few:
                 yield day, start, end
                 continue
             width = (bounds.last_timestamp - bounds.first_timestamp + 1) * wanted * _SPARE // bounds.events + 1
@@ -185,6 +187,18 @@ def _rank(searcher: Searcher, queries: QueryBuilder, query: Query, day: int, *, 
     ids: list[Any] = searcher.fast_field_values("event_id", [address for _, address in found])
     ranked = sorted([(time + origin, event_id) for (time, _), event_id in zip(found, ids, strict=True)], reverse=newest_first)
     return ranked + ties
+
+
+def _names_ids(condition: Condition) -> bool:
+    """Says whether a condition leaves only the events of some traces or spans."""
+    match condition:
+        case Text(field) | TextPrefix(field):
+            return field in COLUMNS
+        case All(conditions):
+            return any(map(_names_ids, conditions))
+        case Either(conditions):
+            return all(map(_names_ids, conditions))
+    return False
 
 
 def _check(gone: Event) -> None:

@@ -7,6 +7,7 @@ to be searched, sorted by or counted.
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,8 @@ ATTRIBUTES = "attributes"
 BODY = "body"
 _WORDS = "words"
 _COUNTED = ("source", "system", "environment", "host", "service", "severity_text", "fingerprint")
-_COMPARED = ("trace_id", "span_id")
+COLUMNS = ("trace_id", "span_id")
+"""Text fields without terms: nearly every event has its own value, and a column's dictionary costs a third of that of terms."""
 
 _DATE_TEXT = re.compile(r'"[0-9]{4}-[0-9]{2}-[0-9]{2}')
 _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
@@ -32,8 +34,8 @@ TEXT_MARK = "\u2060"
 """Precedes attribute texts that start with a date: were they RFC 3339 times, Tantivy would read them as times of its own, cut to seconds."""
 
 
-def create_schema() -> Schema:
-    """Returns the schema.
+def create_schema(*, with_all_terms: bool = False) -> Schema:
+    """Returns the schema; `with_all_terms` as the parser wants to see it, which makes ranges only of texts that have terms.
 
     Times of events count from the start of the day. Histograms calculate in 64-bit floats, which hold whole numbers up to
     2^53 exactly: enough for the nanoseconds of a day, not for those since 1970.
@@ -43,25 +45,25 @@ def create_schema() -> Schema:
     builder.add_integer_field("timestamp", fast=True)
     builder.add_integer_field("observed_at", fast=True)
     builder.add_unsigned_field("severity_number", fast=True)
-    for name in _COUNTED:
+    for name in (*_COUNTED, *COLUMNS):
         builder.add_text_field(name, fast=True, tokenizer_name="raw", index_option="basic")
-    for name in _COMPARED:
-        builder.add_text_field(name, tokenizer_name="raw", index_option="basic")
     builder.add_text_field(BODY, tokenizer_name=_WORDS, index_option="position")
     builder.add_json_field(ATTRIBUTES, fast=True, tokenizer_name="raw", index_option="basic", expand_dots_enabled=True)
-    return _without_norms(builder.build())
+    return _refine(builder.build(), () if with_all_terms else COLUMNS)
 
 
-def _without_norms(schema: Schema) -> Schema:
-    """Returns the schema without the lengths of texts, which only a ranking by relevance needs.
+def _refine(schema: Schema, columns: Collection[str]) -> Schema:
+    """Returns the schema without what the builder always adds to texts: terms of columns, and lengths, which only a ranking by relevance needs.
 
-    The builder has no parameter for that; the pickled form of a schema, which is Tantivy's own description of it, has.
+    The builder has no parameters for that; the pickled form of a schema, which is Tantivy's own description of it, has.
     """
     pickled: Any = schema.__reduce__()
     rebuild, (description,) = pickled
     for field in description["inner"]:
         indexing = field["options"].get("indexing")
-        if indexing is not None:
+        if field["name"] in columns:
+            field["options"]["indexing"] = None
+        elif indexing is not None:
             indexing["fieldnorms"] = False
     built: Schema = rebuild(description)
     return built
