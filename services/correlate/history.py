@@ -12,6 +12,7 @@ from services.correlate.scene import ERROR, FlowKey, Flows, Integers, Rings, Sce
 
 _GROWTH = 1024
 _FLOWS = 128
+_FLOW_RINGS = ("flow_events", "flow_errors", "flow_masked")
 _NEVER = 1 << 40
 """A minute that never comes."""
 MAX_FIRST_SEEN = 500_000
@@ -114,15 +115,22 @@ class History:
             for events in self._events.values():
                 if row in events:
                     events[into] = sorted([*events.get(into, ()), *events.pop(row)])
+        for place in np.flatnonzero(self._rings.masks).tolist() if moved else ():
+            self._add_up_masked(place)
         self.learn_first_seen({target: self._first_seen[template] for template, target in moved.items() if template in self._first_seen})
 
     def mask(self, tracks: Iterable[Track], first: int, last: int) -> None:
         """Keeps minutes of tracks out of the baseline."""
         rows = [row for track in tracks if (row := self._rows.get(track)) is not None]
         places = self._places(first, last)
-        if rows and places:
-            self._rings.masked[np.ix_(places, rows)] = True
-            self._rings.masks[places] = True
+        cells = (np.array(places, dtype=np.int64)[:, None], np.array(rows, dtype=np.int64))
+        fresh = ~self._rings.masked[cells]
+        if not fresh.any():
+            return
+        self._rings.masked[cells] = True
+        self._rings.masks[places] = True
+        for number in np.flatnonzero((fresh & (self._rings.counts[cells] > 0)).any(axis=1)).tolist():
+            self._add_up_masked(places[number])
 
     def scene(self, minute: int) -> Scene:
         """Returns what can be seen at a minute. It is good until the next change of the history."""
@@ -134,7 +142,7 @@ class History:
         if self._flows is None:
             self._flows = Flows(list(self._flow_numbers))
         flows = len(self._flow_numbers)
-        rings = self._rings._replace(flow_events=self._rings.flow_events[:, :flows], flow_errors=self._rings.flow_errors[:, :flows])
+        rings = self._rings._replace(**{name: getattr(self._rings, name)[:, :flows] for name in _FLOW_RINGS})
         return Scene(minute, rings, self._tracks, self._severity[:rows], self._flow[:rows], self._first_seen_of, self._flows, self._flow_started[:flows])
 
     def events_of(self, tracks: Iterable[Track], first: int, last: int) -> list[tuple[int, Track, int]]:
@@ -219,6 +227,13 @@ class History:
         rings.flow_events[place] = np.bincount(flow, weights=column, minlength=rings.flow_events.shape[1])
         rings.flow_errors[place] = np.bincount(flow[errors], weights=column[errors], minlength=rings.flow_errors.shape[1])
         rings.totals[place] = column.sum()
+        if rings.masks[place]:
+            self._add_up_masked(place)
+
+    def _add_up_masked(self, place: int) -> None:
+        rings = self._rings
+        rows = np.flatnonzero(rings.masked[place, : len(self._tracks)])
+        rings.flow_masked[place] = np.bincount(self._flow[rows], weights=rings.counts[place, rows], minlength=rings.flow_masked.shape[1])
 
     def _compact(self) -> None:
         """Forgets tracks without a count in sight: texts that never repeat must not fill the memory."""
@@ -263,7 +278,7 @@ class History:
             number = self._flow_numbers[key] = len(self._flow_numbers)
             self._flows = None
             if number == self._rings.flow_events.shape[1]:
-                self._rings = self._rings._replace(flow_events=_widen(self._rings.flow_events, _FLOWS), flow_errors=_widen(self._rings.flow_errors, _FLOWS))
+                self._rings = self._rings._replace(**{name: _widen(getattr(self._rings, name), _FLOWS) for name in _FLOW_RINGS})
                 self._flow_started = np.concatenate([self._flow_started, np.full(_FLOWS, _NEVER)])
             self._flow_started[number] = self._started.get(track.source, _NEVER)
         return number
@@ -278,6 +293,7 @@ def _make_rings(capacity: int, rows: int) -> Rings:
         masks=np.full(capacity, False),
         flow_events=np.zeros((capacity, _FLOWS)),
         flow_errors=np.zeros((capacity, _FLOWS)),
+        flow_masked=np.zeros((capacity, _FLOWS)),
     )
 
 

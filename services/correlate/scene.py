@@ -102,6 +102,8 @@ class Rings(NamedTuple):
     """For which places any cell is masked."""
     flow_events: Floats
     flow_errors: Floats
+    flow_masked: Floats
+    """Events in masked cells."""
 
 
 class Scene:
@@ -160,6 +162,13 @@ class Scene:
         ring = self._rings.flow_errors if errors else self._rings.flow_events
         sums: Floats = ring[self._newest(minutes)].sum(axis=0)
         return sums
+
+    @cached_property
+    def flow_masked(self) -> Floats:
+        """Events that are known to be unusual, flows x columns."""
+        counts = np.ascontiguousarray(self._rings.flow_masked[self._places].T)
+        counts[:, ~self._present | (self.ages >= MASK_MINUTES)] = 0.0
+        return counts
 
     def rows_of(self, flows: Sequence[int]) -> Integers:
         """Returns the tracks of some flows, in rising order."""

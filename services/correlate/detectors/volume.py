@@ -43,7 +43,7 @@ class Volume:
             return []
         totals = scene.flow_events
         # Where a spike was unusual, its minutes were masked track by track: what remains is the usual part.
-        usual = totals - self._masked_events(scene, len(totals))
+        usual = totals - scene.flow_masked
         spikes = Baseline(scene, usual, None, scene.flow_started, options.spike_window, options.half_life)
         drops = Baseline(scene, usual, None, scene.flow_started, options.drop_window, options.half_life)
         old_enough = spikes.span >= options.minimum_minutes
@@ -60,13 +60,6 @@ class Volume:
             found += self._find_spike(scene, flow, totals[flow], spikes) if high[flow] else []
             found += self._find_drop(scene, flow, totals[flow], drops) if low[flow] else []
         return found
-
-    def _masked_events(self, scene: Scene, flows: int) -> Floats:
-        """Returns flows x columns: the events in masked cells."""
-        rows, columns = scene.masked_cells
-        cells = scene.flow[rows] * scene.length + columns
-        masked = np.bincount(cells, weights=scene.counts_at(rows, columns), minlength=flows * scene.length)
-        return masked.astype(np.float64, copy=False).reshape(flows, scene.length)
 
     def _find_spike(self, scene: Scene, flow: int, counts: Floats, baseline: Baseline) -> list[Observation]:
         options, window = self.options, self.options.spike_window
