@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import gc
 import signal
+import sys
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import dataclass, field
@@ -29,6 +31,10 @@ log = structlog.get_logger()
 
 _COLLECT_AT = (20_000, 20, 50)
 """New objects after which the youngest are collected, and collections after which older ones are."""
+
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+"""Names of malloc.h (glibc)."""
+_KEPT_BYTES = 1024 * 1024
 
 _SERVER_OPTIONS: list[tuple[str, Any]] = [
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
@@ -127,7 +133,16 @@ def serve(target: str, settings_class: type[SettingsT], build: Build[SettingsT])
     """Runs a target until SIGTERM or SIGINT; exits with 1 when a part of it fails."""
     settings = load_settings(settings_class)
     configure_logging(target, settings)
+    _return_memory()
     uvloop.run(_serve(target, settings, build))
+
+
+def _return_memory() -> None:
+    """Makes glibc give large buffers back when they are freed: it would keep ever larger ones for later, and the process would only grow."""
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
+    if mallopt is not None:
+        mallopt(_M_TRIM_THRESHOLD, _KEPT_BYTES)
+        mallopt(_M_MMAP_THRESHOLD, _KEPT_BYTES)
 
 
 async def _serve(target: str, settings: SettingsT, build: Build[SettingsT]) -> None:
