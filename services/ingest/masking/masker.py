@@ -163,7 +163,12 @@ class Masker:
         for place, positions in add_everywhere(found, (*first_look.blind, *first_look.keyed), len(filled)):
             row = filled[place]
             notes.row, notes.field = row, "attributes"
-            column[row] = _mask_value(column[row], self._choose(positions, notes), notes)
+            rules = self._choose(positions, notes)
+            if any(rule.linear for rule in rules):
+                content = orjson.dumps(column[row])
+                rules = [rule for rule in rules if not rule.linear or rule.can_change(content)]
+            if rules:
+                column[row] = _mask_value(column[row], rules, notes)
 
     @staticmethod
     def _choose(positions: Sequence[int], notes: Notes) -> list[MaskingRule]:

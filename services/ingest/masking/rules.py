@@ -20,6 +20,11 @@ MASK_PATTERN: Final = r"\[[a-z][a-z0-9_]{0,31}:[0-9a-f]{12}\]"
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,31}")
 _MAX_PROGRAM_BYTES: Final = 4 * 1024 * 1024
 _HINT_LENGTH: Final = 4
+_HARMLESS = re.compile(r"\\[^AzQ]|\[\^")
+_ANCHOR = re.compile(r"[\\^$]")
+"""What ties an expression to the ends of a text, or may hide that, once the harmless is gone: other escapes and the heads of classes."""
+_ODD_JSON: Final = r"\\|[:,\[]-?(?:[0-9][0-9.]*[eE]|0\.0000)"
+"""What a text or a number is written as in JSON when it is written otherwise than by Python."""
 
 
 @dataclass(frozen=True)
@@ -91,8 +96,21 @@ class MaskingRule:
         """The look of the rule, made of its hints and shapes when it has none of its own; empty when it has neither."""
         if self.look:
             return self.look
-        starts = {start for hint in self.hints for start in (hint[:_HINT_LENGTH], _in_json(hint[:_HINT_LENGTH]))}
+        starts = {start for hint in self.hints for start in (hint[:_HINT_LENGTH], _encode_hint(hint[:_HINT_LENGTH]))}
         return "|".join([f"(?i:{re2.escape(start)})" for start in sorted(starts)] + [SHAPES[shape] for shape in self.shapes])
+
+    def can_change(self, content: bytes) -> bool:
+        """Says whether a rule of a team can change a JSON value, from its encoding: True may be a mistake, False is none."""
+        return self._in_json is None or self._in_json.search(content) is not None
+
+    @cached_property
+    def _in_json(self) -> Any:
+        """What is found in the JSON of whatever the rule changes; None when that cannot be told, as of anchors."""
+        if _ANCHOR.search(_HARMLESS.sub("", self.pattern)) or _ANCHOR.search(_HARMLESS.sub("", self.keys)):
+            return None
+        looks = (_ODD_JSON, self.pattern, f'"(?:{self.keys})":' if self.keys else "")
+        # Together they are as large as both: what could be compiled alone can be compiled so.
+        return _compile_linear("|".join(f"(?:{look})" for look in looks if look), 3 * _MAX_PROGRAM_BYTES)
 
     @cached_property
     def secret_groups(self) -> tuple[int, ...]:
@@ -105,14 +123,14 @@ class MaskingRule:
         return VALIDATORS[self.validator] if self.validator else None
 
 
-def _compile_linear(text: str) -> Any:
+def _compile_linear(text: str, max_bytes: int = _MAX_PROGRAM_BYTES) -> Any:
     options = re2.Options()
     options.log_errors = False  # the error says it
-    options.max_mem = _MAX_PROGRAM_BYTES
+    options.max_mem = max_bytes
     return re2.compile(text, options)
 
 
-def _in_json(text: str) -> str:
+def _encode_hint(text: str) -> str:
     return orjson.dumps(text).decode()[1:-1]
 
 

@@ -100,6 +100,47 @@ def test_attributes_are_masked_as_without_it(rows: list[dict[str, Any] | None]) 
     assert mask_attributes(LOOKING, rows) == mask_attributes(SEARCHING, rows)
 
 
+OWN = (
+    ("account", r"\bKTO (?P<secret>\d{2,9})\b", "(?i)iban_nr|kto|a.b|(?P<secret>z{2})"),
+    ("quoted", r'k="(?P<secret>[^"]{2,9})"', ""),
+    ("spaced", r"x\s(?P<secret>\w{2,5})", ""),
+    ("tiny", r"\de[+-]\d{2}", ""),
+    ("named", "", "[^a]b|ä{2}"),
+)
+REFINED = Masker(KEY, [MaskingRule(name, pattern, keys=keys, linear=True) for name, pattern, keys in OWN])
+ANCHORED = Masker(
+    KEY,
+    [MaskingRule(name, pattern and rf"(?:{pattern}|\Anever\z)", keys=keys and rf"(?:{keys}|\Anever\z)", linear=True) for name, pattern, keys in OWN],
+)
+"""The same rules with anchors, of which no look is made."""
+_OWN_TEXTS = st.lists(
+    st.sampled_from(
+        [
+            *("KTO 4711", "kto", "IBAN_NR", 'k="', '"', "abc", "x\ny", "x ab", "\\", "\t", "a", "b", "ä", "ab", "zz", 'a"b', "\x00", " ", "1e-05"),
+        ]
+    )
+    | st.text(max_size=3),
+    max_size=4,
+).map("".join)
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    attributes=st.recursive(
+        _OWN_TEXTS | st.integers(-(2**63), 2**63) | st.floats(allow_nan=False, allow_infinity=False) | st.sampled_from([1e-05, 1e-07, 1e16, -2.5e20, 4711]),
+        lambda inner: st.lists(inner, max_size=3) | st.dictionaries(_OWN_TEXTS, inner, max_size=3),
+        max_leaves=6,
+    )
+)
+@example(attributes={"a": 1e-05})
+@example(attributes={'a"b': 1, "x": {"ää": 2, "bb": [3]}})
+def test_rules_of_teams_miss_nothing_in_attributes(attributes: Any) -> None:
+    """A row is looked at as JSON before its values are: a look that finds nothing is right."""
+    assert mask_attributes(REFINED, [{"k": attributes}]) == mask_attributes(ANCHORED, [{"k": attributes}])
+    assert all(rule.can_change(b"[1]") for rule in ANCHORED.rule_set.rules)
+    assert not any(rule.can_change(b"[1]") for rule in REFINED.rule_set.rules)
+
+
 @pytest.mark.parametrize("secret", [secret for _, _, secret in SECRETS])
 @pytest.mark.parametrize("rows", [1, 3, 400])
 def test_a_secret_is_found_at_every_place_of_a_column(secret: str, rows: int) -> None:
