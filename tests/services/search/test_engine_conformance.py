@@ -147,6 +147,34 @@ CASES: dict[str, tuple[dict[str, Any], list[str], list[str]]] = {
             "severity_text:error",
         ],
     ),
+    "ids": (
+        {"trace_id": "4bf92f3577b34da6a3ce929d0e0e4736", "span_id": "00f067aa0ba902b7"},
+        [
+            "trace:4bf92f3577b34da6a3ce929d0e0e4736",
+            "trace:4BF92F3577B34DA6A3CE929D0E0E4736",
+            "trace:(4bf92f3577b34da6a3ce929d0e0e4736 OR 00)",
+            "trace:4BF9*",
+            "trace:4bf92f3577b34da6a3ce929d0e0e4736*",
+            "span:00f067aa0ba902b7",
+            "span:00f*",
+            "span:* trace:4*",
+            "NOT trace:5*",
+            "-span:00f067aa0ba902b8",
+        ],
+        [
+            "trace:4bf9",
+            "trace:4bf92f3577b34da6a3ce929d0e0e473",
+            "trace:4bf92f3577b34da6a3ce929d0e0e47361",
+            "trace:(00 OR 01)",
+            'trace:"] OR *"',
+            'trace:"4 TO *] OR source:[a"',
+            "trace:g*",
+            "trace:ü*",
+            "span:4bf92f3577b34da6a3ce929d0e0e4736",
+            "NOT trace:4bf92f3577b34da6a3ce929d0e0e4736",
+            "-span:*",
+        ],
+    ),
     "attributes": (
         {
             "attributes": {
@@ -369,6 +397,20 @@ async def test_lines_that_are_not_canonical_are_left_out(engine: Engine) -> None
     assert await engine.index([block]) == 2
     await engine.commit("p")
     assert await ids(engine, "good") == [0, 2]
+
+
+async def test_the_events_of_traces_are_found_among_many_and_counted(engine: Engine) -> None:
+    traces = [f"{n % 40:032x}" for n in range(400)]
+    lines = await fill(engine, make_blocks([{"timestamp": NOON + n % 2 * DAY + n // 7, "trace_id": trace} for n, trace in enumerate(traces)]))
+    keys = {trace: sorted((line.timestamp, line.event_id) for line in lines if line.trace_id == trace) for trace in traces[:40]}
+    for wanted in (traces[:1], traces[38:40], traces[:12]):
+        selection = find(f"trace:({' OR '.join(wanted)})")
+        expected = sorted(key for trace in wanted for key in keys[trace])
+        assert await read_all(engine, selection, newest_first=False, page=7) == expected
+        assert await read_all(engine, selection, newest_first=True, page=50) == expected[::-1]
+        assert await engine.count(selection) == len(expected)
+    assert await engine.count(find("trace:*")) == 400
+    assert await engine.count(find(f"trace:{'0' * 31}*")) == 160
 
 
 async def test_extent_is_exact(engine: Engine) -> None:

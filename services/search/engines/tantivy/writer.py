@@ -142,9 +142,10 @@ def _ids_of(block: LineBlock) -> tuple[int, int]:
 def _add(writer: Any, texts: Iterable[str]) -> int:
     """Adds documents; returns how many of them Tantivy refused. No retry would change what these are."""
     refused = 0
+    add_json = writer.add_json
     for text in texts:
         try:
-            writer.add_json(text)
+            add_json(text)
         except ValueError as error:
             if not str(error).startswith(_BAD_DOCUMENT):
                 raise
