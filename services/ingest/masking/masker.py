@@ -150,7 +150,7 @@ class Masker:
                 texts[row] = masked
 
     def _mask_attributes(self, column: list[dict[str, Any] | None], notes: Notes) -> None:
-        filled = [row for row, attributes in enumerate(column) if attributes]
+        filled: Sequence[int] = range(len(column)) if all(column) else [row for row, attributes in enumerate(column) if attributes]
         if not filled:
             return
         first_look = notes.rule_set.first_look
