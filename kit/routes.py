@@ -16,8 +16,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-WHOLE_BODY = "elis.whole_body"
-"""ASGI extension; its `take` returns the body of a request, once, when all of it has come, else None."""
+from kit.web import WHOLE_BODY
 
 
 class DirectHeaders(Headers):

@@ -18,8 +18,8 @@ from uvicorn.protocols.http.flow_control import service_unavailable
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
-from kit.routes import WHOLE_BODY
-
+WHOLE_BODY = "elis.whole_body"
+"""ASGI extension; its `take` returns the body of a request, once, when all of it has come, else None."""
 MAX_CONNECTIONS = 2_000
 """Connections of a port; for a further one the one that is idle for longest is closed."""
 MAX_REQUESTS = 1_000
