@@ -18,7 +18,9 @@ SEPARATOR: Final = "\x1e"
 """Stands between the texts of a joined column (the ASCII record separator)."""
 
 _PLAIN: Final = SEPARATOR.encode()
-_MAX_AUTOMATON_BYTES: Final = 16 * 1024 * 1024
+_AUTOMATON_BYTES: Final = 8 * 1024 * 1024
+_BYTES_PER_CHARACTER: Final = 512
+"""Memory that an automaton may take, and how much more of it for each character of its expression: with too little RE2 becomes very slow."""
 
 
 class FirstLook:
@@ -30,8 +32,9 @@ class FirstLook:
         looks = [rules[position].first_look for position in self._positions]
         options = re2.Options()
         options.log_errors = False
-        options.max_mem = _MAX_AUTOMATON_BYTES
-        self._any = re2.compile("|".join(f"(?:{look})" for look in looks), options) if looks else None
+        joined = "|".join(f"(?:{look})" for look in looks)
+        options.max_mem = _AUTOMATON_BYTES + _BYTES_PER_CHARACTER * len(joined)
+        self._any = re2.compile(joined, options) if looks else None
         self._each = re2.Set.SearchSet(options)
         for look in looks:
             self._each.Add(look)
