@@ -12,7 +12,7 @@ import structlog
 from numpy.typing import NDArray
 
 from elis.ingest.v1 import ingest_pb2 as ingest
-from services.correlate.dimensions import Dimensions, to_signed
+from services.correlate.dimensions import Dimensions, SeriesKey, to_signed
 
 log = structlog.get_logger()
 
@@ -83,7 +83,7 @@ class Rollups:
         Raises MovedOn when `proof` no longer holds, and asyncpg's errors when the database does not take it: then
         nothing was counted.
         """
-        readable = [(block, rows) for block in blocks if (rows := await self._read(block)) is not None]
+        readable = await self._read(blocks)
         async with self._pool.acquire() as connection, connection.transaction():
             await proof.check(connection)
             ids = sorted({block.id for block in blocks})
@@ -91,44 +91,63 @@ class Rollups:
                 "INSERT INTO correlate.done_block (block_id) SELECT * FROM unnest($1::bigint[]) ON CONFLICT DO NOTHING RETURNING block_id", ids
             )
             new = {row["block_id"] for row in claimed}
-            fresh = {block.id: rows for block, rows in readable if block.id in new}
+            fresh = [rows for block_id, rows in readable.items() if block_id in new]
             if fresh:
-                await _add(connection, _concatenate(list(fresh.values())))
+                await _add(connection, _concatenate(fresh))
         return len(new)
 
-    async def _read(self, block: ingest.Block) -> Rows | None:
-        """Returns the rows of a block's summary in terms of ids; None, and an error in the log, when it makes no sense."""
-        summary = block.summary
-        rows = {name: np.asarray(getattr(summary, name), dtype=np.int64) for name in _ROW_COLUMNS}
-        problem = _find_problem(summary, rows)
-        if problem:
-            # Stopping here would stop the feed for good. The events themselves are safe in the block.
-            log.error("block summary cannot be counted", block_id=block.id, problem=problem)
-            return None
-        systems = [*summary.systems, *[""] * (len(summary.sources) - len(summary.systems))]
-        environments = [*summary.environments, *[""] * (len(summary.sources) - len(summary.environments))]
+    async def _read(self, blocks: Sequence[ingest.Block]) -> dict[int, Rows]:
+        """Returns the rows of the summaries in terms of ids, by block; one that makes no sense is left out, with an error in the log.
+
+        What is new in any of the blocks is created at once: most blocks of a busy time hold something new.
+        """
+        columns: list[dict[str, Integers]] = []
+        sound: list[ingest.Block] = []
+        for block in blocks:
+            rows = {name: np.asarray(getattr(block.summary, name), dtype=np.int64) for name in _ROW_COLUMNS}
+            problem = _find_problem(block.summary, rows)
+            if problem:
+                # Stopping here would stop the feed for good. The events themselves are safe in the block.
+                log.error("block summary cannot be counted", block_id=block.id, problem=problem)
+            else:
+                columns.append(rows)
+                sound.append(block)
+        summaries = [block.summary for block in sound]
+        prints = [to_signed(value) for summary in summaries for value in summary.fingerprints]
         ids = {
-            "source": np.array(await self._dimensions.sources(list(zip(summary.sources, systems, environments, strict=True))), dtype=np.int64),
-            "service": np.array(await self._dimensions.services(summary.services), dtype=np.int64),
-            "host": np.array(await self._dimensions.hosts(summary.hosts), dtype=np.int64),
-            "fingerprint": np.array(
-                await self._dimensions.fingerprints([to_signed(value) for value in summary.fingerprints], summary.templates), dtype=np.int64
-            ),
+            "source": await self._dimensions.sources([source for summary in summaries for source in _sources_of(summary)]),
+            "service": await self._dimensions.services([name for summary in summaries for name in summary.services]),
+            "host": await self._dimensions.hosts([name for summary in summaries for name in summary.hosts]),
+            "fingerprint": await self._dimensions.fingerprints(prints, [text for summary in summaries for text in summary.templates]),
         }
-        first, position = _distinct(rows)
-        for name, values in ids.items():
-            rows[name] = values[rows[name]] if len(rows[name]) else rows[name]
-        keys = list(zip(*(rows[name][first].tolist() for name in _SERIES_COLUMNS), strict=True))
-        series = await self._dimensions.series(keys)
-        series_ids = np.array([series[key] for key in keys], dtype=np.int64)
-        return Rows(
-            minute=rows["minute"],
-            series=series_ids[position],
-            events=rows["count"],
-            first_event=(block.id << ORDINAL_BITS) + rows["first_ordinal"],
-            fingerprint=rows["fingerprint"],
-            source=rows["source"],
-        )
+        arrays = {name: np.array(values, dtype=np.int64) for name, values in ids.items()}
+        offsets = dict.fromkeys(ids, 0)
+        series_of: list[tuple[list[SeriesKey], Integers]] = []
+        for summary, rows in zip(summaries, columns, strict=True):
+            first, position = _distinct(rows)
+            for name, names in (("source", summary.sources), ("service", summary.services), ("host", summary.hosts), ("fingerprint", summary.fingerprints)):
+                rows[name] = arrays[name][rows[name] + offsets[name]]
+                offsets[name] += len(names)
+            series_of.append((list(zip(*(rows[name][first].tolist() for name in _SERIES_COLUMNS), strict=True)), position))
+        series = await self._dimensions.series(key for keys, _ in series_of for key in keys)
+        return {
+            block.id: Rows(
+                minute=rows["minute"],
+                series=np.array([series[key] for key in keys], dtype=np.int64)[position],
+                events=rows["count"],
+                first_event=(block.id << ORDINAL_BITS) + rows["first_ordinal"],
+                fingerprint=rows["fingerprint"],
+                source=rows["source"],
+            )
+            for block, rows, (keys, position) in zip(sound, columns, series_of, strict=True)
+        }
+
+
+def _sources_of(summary: ingest.BlockSummary) -> list[tuple[str, str, str]]:
+    """Returns the sources of a summary with their systems and environments, which an older block may lack."""
+    systems = [*summary.systems, *[""] * (len(summary.sources) - len(summary.systems))]
+    environments = [*summary.environments, *[""] * (len(summary.sources) - len(summary.environments))]
+    return list(zip(summary.sources, systems, environments, strict=True))
 
 
 _ROW_COLUMNS = ("minute", "source", "service", "host", "severity_number", "fingerprint", "count", "first_ordinal")

@@ -22,7 +22,7 @@ ORDINARY = 0.3
 """Share of a node's ordinary events from which a key says nothing about it."""
 MAX_LEARNED = 2_000
 """Events of a block of normal operation that are looked at, side by side, so that traces stay whole: what detection costs must not grow with the blocks."""
-MAX_NORMAL = 200
+MAX_NORMAL = 100
 """Events of a block of normal operation whose keys are noted."""
 MAX_GROUPS = 50_000
 _KNOWN_BLOCKS = 20_000
@@ -69,7 +69,7 @@ class Samples:
         for finding in changed:
             await self._collect_evidence(finding, history, names)
         by_track: dict[Track, list[Finding]] = defaultdict(list)
-        for finding in current:
+        for finding in filter(_is_telling, current):
             for track in finding.tracks:
                 by_track[track].append(finding)
         wanted, known = {track.template for track in by_track}, dict[str, int]()
@@ -103,7 +103,7 @@ class Samples:
         chosen: dict[int, None] = {}
         queues = []
         for finding in sorted(changed, key=lambda item: -item.score):
-            if finding.sampled < MAX_SAMPLED:
+            if finding.sampled < MAX_SAMPLED and _is_telling(finding):
                 events = history.events_of(finding.tracks, finding.first, finding.last)
                 queues.append([event >> ORDINAL_BITS for _, _, event in events])
         for place in range(max(map(len, queues), default=0)):
@@ -143,8 +143,7 @@ class Samples:
             if finding.template is not None and finding.detector == "new_template":
                 finding.onset = min(finding.onset, event.timestamp) if finding.exact else event.timestamp
                 finding.exact = True
-        # The events of a change of volume are ordinary ones.
-        telling = [finding for finding in findings if finding.severity >= WARNING or finding.template is not None]
+        telling = list(filter(_is_telling, findings))
         if telling:
             said = phrases(event.body) if any(len(finding.phrases) < MAX_KEYS for finding in telling) else set()
             named = names.named_in(event)
@@ -188,6 +187,11 @@ def estimate_onset(finding: Finding, history: History) -> tuple[int, bool]:
         return finding.first * MINUTE_NS, False
     full = max(excess, (counts[hit + 1] - rate) if hit + 1 < len(counts) else excess)
     return int((finding.first + hit + 1 - excess / full) * MINUTE_NS), False
+
+
+def _is_telling(finding: Finding) -> bool:
+    """Says whether the events of a finding tell anything about it: those of a change of volume and of a silence are ordinary ones."""
+    return finding.severity >= WARNING or finding.template is not None
 
 
 def _signed(fingerprint: str) -> int:

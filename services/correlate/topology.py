@@ -14,7 +14,7 @@ from services.correlate.keys import words_of
 
 Node = tuple[str, str]
 """System and service (the source's name where an event names no service)."""
-MAX_READ = 200
+MAX_READ = 100
 """Events of a block whose text is searched for names."""
 _SHORT = 100
 """Characters of a value whose words are remembered."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
@@ -52,6 +54,35 @@ def test_a_template_is_as_old_as_its_oldest_part() -> None:
     assert history.debuts("sap", "abap", 6, 6) == [TWO]
     history.learn_first_seen({2: -500})
     assert history.debuts("sap", "abap", 6, 6) == []
+
+
+TRACKS = [Track("sap", source, "abap", template, severity) for source in ("trace", "log") for template in (1, 2, 3) for severity in (9, 17)]
+PUTS = st.tuples(st.integers(0, 30), st.lists(st.tuples(st.sampled_from(TRACKS), st.integers(1, 50)), max_size=6))
+MASKS = st.tuples(st.lists(st.sampled_from(TRACKS), max_size=4), st.integers(0, 30), st.integers(0, 5))
+MERGES = st.sampled_from([{2: 1}, {3: 1}, {3: 2}])
+
+
+@given(st.lists(st.one_of(PUTS, MASKS, MERGES), max_size=40), st.integers(0, 32))
+def test_the_sums_that_are_kept_are_those_of_the_tracks(steps: list[tuple[Any, ...] | dict[int, int]], minute: int) -> None:
+    history = History(12)
+    for step in steps:
+        if isinstance(step, dict):
+            history.merge_templates(step)
+        elif len(step) == 2:
+            history.put(step[0], [Counted(track, number, 0) for track, number in step[1]])
+        else:
+            history.mask(step[0], step[1], step[1] + step[2])
+    scene = history.scene(minute)
+    rows = np.arange(len(scene.tracks))
+    counts, masked, errors = scene.counts(rows), scene.masked(rows), (scene.severity >= 17)[:, None]
+    for flow in range(len(scene.flows.keys)):
+        members = scene.rows_of([flow])
+        assert [scene.tracks[row][:3] for row in members.tolist()] == [scene.flows.keys[flow]] * len(members)
+        assert (scene.flow_events[flow] == counts[members].sum(axis=0)).all()
+        assert (scene.flow_errors[flow] == (counts * errors)[members].sum(axis=0)).all()
+        assert (scene.flow_masked[flow] == (counts * masked)[members].sum(axis=0)).all()
+    assert (scene.totals == counts.sum(axis=0)).all()
+    assert (scene.window(3) == counts[:, -3:].sum(axis=1)).all()
 
 
 def test_texts_that_never_repeat_do_not_fill_the_memory() -> None:
