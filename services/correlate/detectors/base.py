@@ -64,8 +64,6 @@ class Baseline:
         usable = usable_columns(scene, window)
         weights = decay(scene.ages, half_life) * usable
         self._usable = usable
-        self._masked = masked
-        self._started = started
         # Nothing was counted before a row started, so that only lengths have to leave these minutes out.
         self._counts = counts if masked is None else np.where(masked, 0.0, counts)
         self.seen: Floats = self._counts @ weights
