@@ -16,7 +16,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from kit.web import WHOLE_BODY
+from kit.web import WHOLE_BODY, WHOLE_REPLY
 
 
 class DirectHeaders(Headers):
@@ -71,7 +71,16 @@ class DirectRoutes:
             await self._others(scope, receive, send)
             return
         response = await endpoint(DirectRequest(scope, receive))
-        await response(scope, receive, send)
+        if not _reply_at_once(scope, response):
+            await response(scope, receive, send)
+
+
+def _reply_at_once(scope: Scope, response: Response) -> bool:
+    """Sends a reply whose content is there, if the server can; returns whether it did."""
+    if type(response).__call__ is not Response.__call__ or response.background is not None:
+        return False
+    extension: dict[str, Any] | None = scope.get("extensions", {}).get(WHOLE_REPLY)
+    return extension is not None and extension["give"](response.status_code, response.raw_headers, response.body)
 
 
 def whole_body(request: Request) -> bytes | None:

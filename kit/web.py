@@ -8,6 +8,8 @@ before the request's body is not lost in a reset; and on shutdown a request that
 from __future__ import annotations
 
 import asyncio
+import re
+from collections.abc import Sequence
 from functools import partial
 from math import inf
 from typing import Any, cast
@@ -15,11 +17,13 @@ from typing import Any, cast
 from uvicorn._types import ASGI3Application
 from uvicorn.config import Config
 from uvicorn.protocols.http.flow_control import service_unavailable
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
 WHOLE_BODY = "elis.whole_body"
 """ASGI extension; its `take` returns the body of a request, once, when all of it has come, else None."""
+WHOLE_REPLY = "elis.whole_reply"
+"""ASGI extension; its `give` sends status, headers and body at once, and returns False when the usual way must be taken."""
 MAX_CONNECTIONS = 2_000
 """Connections of a port; for a further one the one that is idle for longest is closed."""
 MAX_REQUESTS = 1_000
@@ -30,6 +34,8 @@ KEEP_ALIVE_SECONDS = 75
 """How long a connection may be idle after a reply. Longer than load balancers wait, so that they, not ELIS, close it."""
 DISCARD_SECONDS = 10.0
 """How long the rest of a body is read and dropped after its reply: closing at once would reset the connection, reply and all."""
+_SPECIAL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]|^(?i:connection|transfer-encoding):")
+"""Headers that say more than the reply's content, or that cannot be sent."""
 _TIMER_SECONDS = 0.01
 """How much too early a timer may come."""
 LINGER_SECONDS = 0.5
@@ -91,7 +97,7 @@ class WebProtocol(HttpToolsProtocol):
         cycle = self.cycle
         if cycle is None or cycle.scope is not self.scope:
             return  # it becomes a WebSocket
-        self.scope["extensions"] = {WHOLE_BODY: {"take": partial(_take_whole_body, cycle)}}
+        self.scope["extensions"] = {WHOLE_BODY: {"take": partial(_take_whole_body, cycle)}, WHOLE_REPLY: {"give": partial(_give_whole_reply, cycle)}}
         if self._draining:
             self.shutdown()
 
@@ -170,3 +176,21 @@ def _take_whole_body(cycle: RequestResponseCycle) -> bytes | None:
         return None
     body, cycle.body = bytes(cycle.body), bytearray()
     return body
+
+
+def _give_whole_reply(cycle: RequestResponseCycle, status: int, headers: Sequence[tuple[bytes, bytes]], body: bytes) -> bool:
+    """Sends a reply with one write; returns False, and sends nothing, for any but a plain one with its content's length."""
+    if cycle.response_started or cycle.disconnected or cycle.flow.write_paused or cycle.scope["method"] == "HEAD":
+        return False
+    lines = [*cycle.default_headers, *headers]
+    if dict(headers).get(b"content-length") != b"%d" % len(body) or any(_SPECIAL.search(b"%s:%s" % line) for line in lines):
+        return False
+    head = b"".join([STATUS_LINE[status], *(b"%s: %s\r\n" % line for line in lines), b"" if cycle.keep_alive else b"connection: close\r\n", b"\r\n"])
+    cycle.response_started = cycle.response_complete = True
+    cycle.waiting_for_100_continue = False
+    cycle.transport.write(head + body)
+    cycle.message_event.set()
+    if not cycle.keep_alive:
+        cycle.transport.close()
+    cycle.on_response()
+    return True

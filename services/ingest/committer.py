@@ -87,8 +87,8 @@ class Committer:
         self._waiting_records += submission.records
         if self._due:
             self._wake.set()
-        # The commit goes on when the sender hangs up: its outcome is then found by the resend.
-        return await asyncio.shield(submission.done)
+        # When the sender hangs up, only this waiting ends: the commit goes on, and its outcome is found by the resend.
+        return await submission.done
 
     async def run(self) -> None:
         """Commits for ever, several groups at a time."""
