@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from services.ingest.receivers.hec_events import MAX_RECORDS
 from tests.services.ingest.conftest import RunningIngest
 
 EVENT = "/services/collector/event"
@@ -76,8 +77,9 @@ async def test_the_token_may_come_as_basic_password(running_ingest: RunningInges
         (b"not gzip", {"content-encoding": "gzip"}, (400, 6)),
         (b"x" * (33 * 1024 * 1024), {}, (413, 6)),
         (gzip.compress(bytes(64 * 1024 * 1024)), {"content-encoding": "gzip"}, (413, 6)),
+        (gzip.compress(b'{"event":"x"}' * (MAX_RECORDS + 1)), {"content-encoding": "gzip"}, (413, 6)),
     ],
-    ids=["empty", "blank", "brotli", "broken gzip", "too large", "bomb"],
+    ids=["empty", "blank", "brotli", "broken gzip", "too large", "bomb", "too many events"],
 )
 async def test_bad_bodies(running_ingest: RunningIngest, body: bytes, headers: dict[str, str], expected: tuple[int, int]) -> None:
     response = await running_ingest.web.post(EVENT, content=body, headers={"authorization": f"Splunk {running_ingest.token}", **headers})
