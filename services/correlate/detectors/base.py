@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -102,7 +103,12 @@ def usable_columns(scene: Scene, window: int) -> Flags:
     return scene.recorded & (scene.ages >= window + GUARD)
 
 
-def count_usable(scene: Scene, window: int) -> Integers:
+def count_tests(scene: Scene, windows: Sequence[int], least: int) -> int:
+    """Returns how many tracks have at least so many columns of baseline, before the window with the most such tracks."""
+    return max(int((_count_usable(scene, window) >= least).sum()) for window in windows if scene.length > window)
+
+
+def _count_usable(scene: Scene, window: int) -> Integers:
     """Returns for each track how many columns before a window can be its baseline."""
     usable = usable_columns(scene, window)
     rows, columns = scene.masked_cells

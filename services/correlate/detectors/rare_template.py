@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from services.correlate.baselines import discover
-from services.correlate.detectors.base import Baseline, Observation, count_text, count_usable, find_begin, rate_text, surprise_of
+from services.correlate.detectors.base import Baseline, Observation, count_tests, count_text, find_begin, rate_text, surprise_of
 from services.correlate.scene import ERROR, WARNING, Scene
 
 
@@ -57,7 +57,7 @@ class RareTemplate:
                     candidates[row] = (surprise, window, number, baseline.rate(place), int(baseline.span[place]))
         if not candidates:
             return []
-        tests = max(int((count_usable(scene, window) >= options.minimum_minutes).sum()) for window in options.windows if scene.length > window)
+        tests = count_tests(scene, options.windows, options.minimum_minutes)
         surprises = np.array([found[0] for found in candidates.values()]) - np.log10(max(1, len(options.windows)))
         believed = discover(surprises, tests, options.false_share)
         return [
