@@ -21,6 +21,8 @@ _PIECE_BYTES = 64 * 1024
 MAX_USER_AGENT = 200
 USUAL_RATIO = 10
 MAX_MEMBERS = 10_000
+MAX_RECORDS = 250_000
+"""Records of one request: tiny ones take a hundred times more memory in work than in the body."""
 BODY_SECONDS = 30.0
 BODY_PROGRESS_BYTES = 16 * 1024
 """A body of which not as many bytes come in that time, nor its end, is given up."""

@@ -18,7 +18,7 @@ import orjson
 from kit.errors import InvalidArgument
 from services.ingest.batch import Batch
 from services.ingest.formats.fields import spread_fields
-from services.ingest.receivers.bodies import BodyTooLarge
+from services.ingest.receivers.bodies import MAX_RECORDS, BodyTooLarge
 from services.ingest.receivers.broken_json import mend_json
 from services.ingest.receivers.elastic_fields import EcsReader
 from services.ingest.rejections import Rejection, RejectReason
@@ -28,7 +28,7 @@ MAX_DEPTH: Final = 64
 """Nesting that a document may have: later stages encode it again, and encoders bound their depth."""
 MAX_NAMED_FIELDS: Final = 256
 """Members of a document whose names are looked up in the table of loggers' names; a larger one is read as ECS only."""
-MAX_ACTIONS: Final = 250_000
+MAX_ACTIONS: Final = MAX_RECORDS
 """Actions in one request."""
 MAX_CONTAINERS: Final = 2_000_000
 """Objects and arrays that a request may open: an empty one has two bytes there and many here."""

@@ -13,7 +13,7 @@ import msgspec
 from services.ingest.batch import Batch
 from services.ingest.encodings import decode_text
 from services.ingest.formats import FORMATS, detect_format
-from services.ingest.receivers.bodies import BodyTooLarge
+from services.ingest.receivers.bodies import MAX_RECORDS, BodyTooLarge
 from services.ingest.severity import severity_of_number, severity_of_word
 from services.ingest.tokens import Agent
 
@@ -42,10 +42,6 @@ _DECLARATIONS = ("system", "environment", "service")
 _SEVERITIES = ("severity", "severity_text", "level", "log.level", "loglevel")
 """Names of indexed fields that hold a severity; the first one that is understood sets it."""
 _NO_FIELDS = (b"", b"null")
-
-
-MAX_RECORDS = 250_000
-"""Events, or lines, of one request: tiny ones take a hundred times more memory in work than in the body."""
 
 
 class _Envelope(msgspec.Struct, gc=False):

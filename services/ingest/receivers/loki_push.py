@@ -20,11 +20,11 @@ from elis.ingest.v1.loki_pb2 import LokiPushRequest
 from kit.errors import InvalidArgument
 from services.ingest import severity
 from services.ingest.batch import Batch
-from services.ingest.receivers.bodies import BodyTooLarge, BrokenBody
+from services.ingest.receivers.bodies import MAX_RECORDS, BodyTooLarge, BrokenBody
 from services.ingest.receivers.broken_json import mend_json
 from services.ingest.tokens import Agent
 
-MAX_ENTRIES: Final = 250_000
+MAX_ENTRIES: Final = MAX_RECORDS
 """Log lines in one request."""
 MAX_PARTS: Final = 8 * MAX_ENTRIES
 """Messages that a protobuf body may promise, counted before any is made: an empty one has two bytes there and many here."""

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from services.ingest.receivers.hec_events import MAX_RECORDS
+from services.ingest.receivers.bodies import MAX_RECORDS
 from tests.services.ingest.conftest import RunningIngest
 
 EVENT = "/services/collector/event"
