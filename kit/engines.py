@@ -102,13 +102,6 @@ def run_engines(data_dir: Path) -> Iterator[Engines]:
 
 
 @contextmanager
-def run_postgres(folder: Path) -> Iterator[str]:
-    """Runs PostgreSQL on a folder; yields its URL."""
-    with open_postgres(folder) as engine:
-        yield engine.url
-
-
-@contextmanager
 def run_valkey(folder: Path) -> Iterator[str]:
     """Runs Valkey on a folder; yields its URL."""
     with open_valkey(folder) as engine:
