@@ -12,7 +12,7 @@ import orjson
 from kit.errors import Unavailable
 from services.ingest.credentials_file import SenderCredentials
 from services.ingest.logfile import LogFile
-from services.ingest.receivers.hec import IDEMPOTENCY_HEADER
+from services.ingest.receivers.hec_events import IDEMPOTENCY_HEADER
 from services.ingest.sender import Busy, post, post_once, read_hec
 
 REQUEST_RECORDS = 1_000

@@ -19,11 +19,11 @@ from kit.errors import ElisError, RateLimited, Unavailable
 from services.ingest.endpoints import Arrival
 from services.ingest.groups import Outcome
 from services.ingest.intake import Intake
-from services.ingest.receivers.bodies import BodyTooLarge, BrokenBody, UnsupportedEncoding, arrival_of, expected_size, read_body
+from services.ingest.receivers.bodies import MAX_RECORDS, BodyTooLarge, BrokenBody, UnsupportedEncoding, arrival_of, expected_size, read_body
 from services.ingest.receivers.credentials import parse_authorization
 from services.ingest.receivers.hec_acks import MAX_PENDING, AckLedger, parse_channel
 from services.ingest.receivers.hec_cuts import cut_events
-from services.ingest.receivers.hec_events import HecBatch, HecProblem, decode_events, decode_raw
+from services.ingest.receivers.hec_events import IDEMPOTENCY_HEADER, HecBatch, HecProblem, decode_events, decode_raw
 from services.ingest.receivers.hec_replies import (
     ACK_DISABLED,
     ACK_UNAVAILABLE,
@@ -51,7 +51,6 @@ from services.ingest.tokens import NOBODY, Agent, TokenBook, TokenState
 
 PROTOCOL = "hec"
 DEFAULT_SYSTEM = "splunk"
-IDEMPOTENCY_HEADER = "x-elis-idempotency-key"
 CHANNEL_HEADER = "x-splunk-request-channel"
 _IDEMPOTENCY_KEY = re.compile(r"[\x21-\x7e]{1,200}")
 _VERSION = ("", "/1.0")
@@ -164,7 +163,7 @@ class HecReceiver:
 
     async def _store_events(self, request: Request, arrival: Arrival, channel: str, body: bytes) -> Response:
         query = _read_query(request)
-        decoded, problem = await self._intake.decode(len(body), lambda: decode_events(body, query, arrival.agent, strict=self._strict))
+        decoded, problem = await self._intake.decode(len(body), lambda: decode_events(_bounded(body, b'"event"'), query, arrival.agent, strict=self._strict))
         decoded = cut_events(decoded)
         if problem is not None:
             outcome = await self._take(request, arrival, decoded)
@@ -174,7 +173,7 @@ class HecReceiver:
 
     async def _store_raw(self, request: Request, arrival: Arrival, channel: str, body: bytes) -> Response:
         query = _read_query(request)
-        decoded = await self._intake.decode(len(body), lambda: decode_raw(body, query, arrival.agent))
+        decoded = await self._intake.decode(len(body), lambda: decode_raw(_bounded(body, b"\n"), query, arrival.agent))
         if not len(decoded.batch):
             return self._refuse(arrival, NO_DATA)
         return await self._acknowledge(request, arrival, channel, decoded)
@@ -233,6 +232,13 @@ class HecReceiver:
         if state is TokenState.VALID:
             return agent, None
         return NOBODY, TOKEN_DISABLED if state is TokenState.DISABLED else INVALID_TOKEN
+
+
+def _bounded(body: bytes, mark: bytes) -> bytes:
+    """Returns a body whose records each have a mark; raises BodyTooLarge when they are too many."""
+    if len(body) > MAX_RECORDS and body.count(mark) > MAX_RECORDS:
+        raise BodyTooLarge(f"the request has more than {MAX_RECORDS} records")
+    return body
 
 
 def _read_query(request: Request) -> dict[str, str]:

@@ -13,7 +13,6 @@ import msgspec
 from services.ingest.batch import Batch
 from services.ingest.encodings import decode_text
 from services.ingest.formats import FORMATS, detect_format
-from services.ingest.receivers.bodies import MAX_RECORDS, BodyTooLarge
 from services.ingest.severity import severity_of_number, severity_of_word
 from services.ingest.tokens import Agent
 
@@ -33,6 +32,8 @@ SOURCETYPES = {
     "XmlWinEventLog": "windows_event",
 }
 """Splunk's own names of source types that ELIS has a format for."""
+IDEMPOTENCY_HEADER = "x-elis-idempotency-key"
+"""Names a request of ELIS's own senders, so that it is recognised when it is sent again."""
 _TIME = re.compile(rb'"?\s*(\d{1,19})(?:\.(\d{0,9})\d*)?\s*"?')
 _USUAL_TIME = rb'(?:"[1-9]\d{9}(?:\.\d{1,9})?"|[1-9]\d{9}(?:\.\d{1,9})?)'
 _USUAL_TIMES = re.compile(rb"%b(?:,%b)*+" % (_USUAL_TIME, _USUAL_TIME))
@@ -108,9 +109,8 @@ def decode_events(body: bytes, query: Mapping[str, str], agent: Agent, *, strict
     """Decodes concatenated envelopes up to the first bad one. Bytes that are not UTF-8 are replaced, not refused.
 
     What an envelope says about itself holds for it alone, not for those after it. `strict` refuses envelopes with members
-    that Splunk does not know, as splunkd does. Raises BodyTooLarge beyond MAX_RECORDS.
+    that Splunk does not know, as splunkd does.
     """
-    _bound_records(body, b'"event"')
     if not body.isascii():
         try:
             body.decode()
@@ -133,8 +133,7 @@ def decode_events(body: bytes, query: Mapping[str, str], agent: Agent, *, strict
 
 
 def decode_raw(body: bytes, query: Mapping[str, str], agent: Agent) -> HecBatch:
-    """Cuts text into records, by its declared format or the one that it looks like; the query says what it is. Raises BodyTooLarge beyond MAX_RECORDS."""
-    _bound_records(body, b"\n")
+    """Cuts text into records, by its declared format or the one that it looks like; the query says what it is."""
     lines = [line.removesuffix("\r") for line in decode_text(body).split("\n")]
     metadata = _read_metadata(_Envelope(), query, agent)
     log_format = FORMATS[metadata.format] if metadata.format else detect_format(lines[:50])[0]
@@ -145,11 +144,6 @@ def decode_raw(body: bytes, query: Mapping[str, str], agent: Agent) -> HecBatch:
         batch.append(record, source=metadata.source, host=query.get("host", ""), attributes=metadata.attributes)
     system = query.get("system", "")
     return HecBatch(batch, [system if system in SYSTEMS else ""] * len(batch), [""] * len(batch), [metadata.format] * len(batch))
-
-
-def _bound_records(body: bytes, mark: bytes) -> None:
-    if len(body) > MAX_RECORDS and body.count(mark) > MAX_RECORDS:
-        raise BodyTooLarge(f"the request has more than {MAX_RECORDS} records")
 
 
 def _read_columns(envelopes: Sequence[_Envelope], query: Mapping[str, str], agent: Agent) -> HecBatch:
