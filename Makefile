@@ -1,9 +1,10 @@
 # ELIS. `make` prints what there is to make. Needs Python 3.11 or newer and make; nothing else.
 
-PYTHON ?= python3
+PYTHON ?=
 WORKERS ?= auto
 ARGS ?=
 
+PYTHONS := python3 python3.13 python3.12 python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 RUNTIME := $(VENV)/.runtime
@@ -102,13 +103,11 @@ $(DEV): $(BIN)/python requirements-dev.lock pyproject.toml
 	@touch $@ $(RUNTIME)
 
 $(BIN)/python:
-	@for python in '$(PYTHON)' python3 python3.13 python3.12 python3.11; do \
-		if "$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then \
-			"$$python" -m venv --clear $(VENV) && exit 0; \
-			echo "elis: $$python cannot make a virtual environment; install its venv module (on Debian: apt install python3-venv)" >&2; rm -rf $(VENV); exit 1; \
-		fi; \
+	@for python in $(PYTHON) $(PYTHONS); do \
+		"$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && exec "$$python" kit/interpreters.py $(VENV) $(PYTHON); \
 	done; \
-	echo "elis: needs Python 3.11 or newer, but '$(PYTHON)' is $$('$(PYTHON)' -c 'import platform; print(platform.python_version())' 2>/dev/null || echo missing); install one or say where it is: make PYTHON=/path/to/python3.11" >&2; exit 1
+	set -- $(PYTHON) python3; \
+	echo "elis: needs Python 3.11 or newer, but '$$1' is $$("$$1" -c 'import platform; print(platform.python_version())' 2>/dev/null || echo missing); install one or say where it is: make PYTHON=/path/to/python3.11" >&2; exit 1
 
 # uv takes seconds where pip takes minutes, but does not read pip's configuration: it is handed the index and the
 # certificates, and pip does the work where that is not enough. Both check the hash of every file.
