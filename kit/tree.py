@@ -43,8 +43,9 @@ class Tree:
                     stdin=subprocess.DEVNULL,
                     stdout=log_file,
                     stderr=log_file,
-                    # Its own session: Ctrl-C reaches `elis up` only, which then stops the tree in order.
-                    start_new_session=True,
+                    # Its own group: Ctrl-C reaches `elis up` only, which then stops the tree in order. Not its own session:
+                    # Linux gives each session the same share of a full machine, whatever its niceness (sched(7), autogroup).
+                    process_group=0,
                 )
 
     def log_path(self, name: str) -> Path:

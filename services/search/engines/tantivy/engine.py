@@ -10,6 +10,7 @@ import asyncio
 import fcntl
 import os
 import shutil
+import sys
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
@@ -32,6 +33,7 @@ from services.search.selection import Selection
 log = structlog.get_logger()
 
 ResultT = TypeVar("ResultT")
+INDEXING_NICENESS = 5
 _FOLDER = "tantivy-"
 _POSITION = "position"
 _TOO_MANY_WORDS = "exceeded max expansions"
@@ -181,7 +183,7 @@ class TantivyEngine:
 async def open_tantivy(folder: Path, options: TantivyOptions) -> AsyncIterator[TantivyEngine]:
     """Opens the engine on a folder of its own; raises FolderInUse when another process has it."""
     home = _prepare(folder)
-    with _hold_lock(folder), ThreadPoolExecutor(1, "index") as writing, ThreadPoolExecutor(options.query_threads, "query") as reading:
+    with _hold_lock(folder), ThreadPoolExecutor(1, "index", _give_way) as writing, ThreadPoolExecutor(options.query_threads, "query") as reading:
         loop = asyncio.get_running_loop()
         engine = await loop.run_in_executor(writing, TantivyEngine, home, options, writing, reading)
         tidying = asyncio.create_task(engine.close_idle())
@@ -190,6 +192,15 @@ async def open_tantivy(folder: Path, options: TantivyOptions) -> AsyncIterator[T
         finally:
             tidying.cancel()
             await loop.run_in_executor(writing, engine.close)
+
+
+def _give_way() -> None:
+    """Lets questions come before indexing and, where one machine does all, what agents wait for.
+
+    On Linux a thread has a niceness of its own, and those that Tantivy starts inherit it.
+    """
+    if sys.platform == "linux":
+        os.nice(INDEXING_NICENESS)
 
 
 def _prepare(folder: Path) -> Path:
