@@ -28,6 +28,8 @@ class Recording:
     records: list[Any] = field(default_factory=list)
     """OTLP log records, likewise."""
     services: list[str] = field(default_factory=list)
+    otlp_requests: int = 0
+    """Those with records, answered with success."""
     hec_answers: list[Answer] = field(default_factory=list)
     otlp_answers: list[Answer] = field(default_factory=list)
     lock: Lock = field(default_factory=Lock)
@@ -57,6 +59,7 @@ class Recording:
             return 200, {}, b""
         answer = self.otlp_answers.pop(0) if self.otlp_answers else (200, {}, b"")
         if answer[0] == 200:
+            self.otlp_requests += 1
             for resource in request.resource_logs:
                 self.services += [pair.value.string_value for pair in resource.resource.attributes if pair.key == "service.name"]
                 self.records += [record for scope in resource.scope_logs for record in scope.log_records]
