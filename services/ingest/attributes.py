@@ -17,6 +17,8 @@ def bound_attributes(batch: Batch, rows: Sequence[int], limit: int) -> list[int]
     """Moves all but the first `limit` attributes of an event into one; returns the rows that had more. Nothing is dropped."""
     column = batch.attributes
     overflowing: list[int] = []
+    if max(map(len, filter(None, column)), default=0) <= limit:
+        return overflowing
     for row in rows:
         attributes = column[row]
         if attributes is None or len(attributes) <= limit:

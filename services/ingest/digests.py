@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from hashlib import blake2b
+from hashlib import blake2b, sha256
 
 import orjson
 
@@ -21,7 +21,8 @@ def digest_request(token_id: str, batch: Batch, rejections: Sequence[Rejection] 
     if idempotency_key:
         return blake2b(orjson.dumps([token_id, idempotency_key]), digest_size=DIGEST_BYTES, person=b"elis-key").digest()
     columns = [token_id, *batch.columns(), [rejection.raw.hex() for rejection in rejections]]
-    return blake2b(orjson.dumps(columns, option=orjson.OPT_NON_STR_KEYS), digest_size=DIGEST_BYTES, person=b"elis-records").digest()
+    # Of what is long: processors have instructions for SHA-256, which takes less than half the time of BLAKE2 with them.
+    return sha256(orjson.dumps(columns, option=orjson.OPT_NON_STR_KEYS)).digest()[:DIGEST_BYTES]
 
 
 def digest_record(token_id: str, key: str) -> bytes:

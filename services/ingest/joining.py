@@ -8,13 +8,16 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Sequence
+from itertools import product
 from typing import Final
 
 from services.ingest.batch import Batch
 from services.ingest.formats.continuation import STACK_LINE, TraceJoiner
 
 _FIRST: Final = frozenset(" \taCSTDgc.-[#")
-"""First characters of the lines that only stack traces have."""
+"""First characters of the lines that only stack traces have; many other lines begin with them too."""
+_OPENINGS: Final = frozenset(("at", "Ca", "Su", "..", "Tr", "Du", "Th", "go", "cr", "--", "[s", "St", *map("".join, product(" \t", " \ta.F-/CS"))))
+"""First two characters of these lines, but for those of PHP, which are a "#" and any digit."""
 
 
 def join_rows(batch: Batch, rows: Sequence[int], requests: Sequence[int], apart: Collection[int] = ()) -> list[int]:
@@ -26,7 +29,7 @@ def join_rows(batch: Batch, rows: Sequence[int], requests: Sequence[int], apart:
     """
     bodies = batch.body
     match = STACK_LINE.match
-    telling = [row for row in rows if bodies[row][:1] in _FIRST and match(bodies[row])]
+    telling = [row for row in rows if (first := bodies[row][:1]) in _FIRST and (bodies[row][:2] in _OPENINGS or first == "#") and match(bodies[row])]
     if not telling:
         return list(rows)
     with_trace = {_stream_of(batch, row, requests) for row in telling}

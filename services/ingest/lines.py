@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -34,8 +35,8 @@ class _Line(msgspec.Struct, omit_defaults=True, gc=False):
     span_id: str = ""
 
 
-_CHUNK = 500
-"""Lines that are encoded at once."""
+_CHUNK = 250
+"""Lines that are made and encoded at once."""
 _ENCODER = msgspec.json.Encoder()
 
 
@@ -66,11 +67,11 @@ def encode_lines(prepared: Prepared, rows: Sequence[int], block_id: int, buffer:
     if len(rows) != len(batch):
         columns = tuple([column[row] for row in rows] for column in columns)
     first = block_id << ORDINAL_BITS
-    lines = list(map(_Line, range(first, first + len(rows)), *columns))
+    lines = map(_Line, range(first, first + len(rows)), *columns)
     end = 0
-    for start in range(0, len(lines), _CHUNK):
-        # A list: msgspec 0.22 keeps the iterators that it is handed for ever, and with them the columns.
-        encoded = _ENCODER.encode_lines(lines[start : start + _CHUNK])
+    # A list: msgspec 0.22 keeps the iterators that it is handed for ever, and with them the columns.
+    while chunk := list(islice(lines, _CHUNK)):
+        encoded = _ENCODER.encode_lines(chunk)
         buffer[end : end + len(encoded)] = encoded
         end += len(encoded)
     return end

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import repeat
 
 from services.ingest.attributes import bound_attributes
 from services.ingest.batch import Batch
@@ -104,9 +105,11 @@ class Pipeline:
         return prepared
 
     def _select_sound(self, batch: Batch, rejections: dict[int, Rejection]) -> list[int]:
+        # len() counts characters: at most four bytes each, so most bodies need no encoding to be judged.
+        if max(map(len, batch.body), default=0) * 4 <= self._max_record_bytes:
+            return list(range(len(batch)))
         sound: list[int] = []
         for row, body in enumerate(batch.body):
-            # len() counts characters: at most four bytes each, so most bodies need no encoding to be judged.
             if len(body) * 4 > self._max_record_bytes and len(raw := body.encode()) > self._max_record_bytes:
                 detail = f"the record has {len(raw)} bytes, more than {self._max_record_bytes}"
                 rejections[row] = Rejection(batch.source[row], RejectReason.RECORD_TOO_LARGE, detail, raw, batch.fields_of(row))
@@ -119,9 +122,12 @@ class Pipeline:
         """Parses the rows; returns how many of each source were not understood."""
         unparsed: Counter[str] = Counter()
         groups: defaultdict[tuple[str, str], list[int]] = defaultdict(list)
-        for row in rows:
-            groups[batch.source[row], declared[row] if declared else ""].append(row)
+        for row, key in enumerate(zip(batch.source, declared or repeat(""), strict=False)):
+            groups[key].append(row)
+        chosen = frozenset(rows) if len(rows) < len(batch) else None
         for (source, name), members in groups.items():
+            if chosen is not None and not (members := [row for row in members if row in chosen]):
+                continue
             bodies = [batch.body[row] for row in members[: SourceBook.SAMPLE_LINES]]
             state = self._sources.choose_format(source, name, bodies)
             understood = FORMATS[state.format_of(name)].parse(batch, members, state.zone)
@@ -132,7 +138,12 @@ class Pipeline:
     def _judge_times(self, batch: Batch, observed_at: Sequence[int]) -> list[int]:
         timestamps = list(batch.timestamp)
         oldest, future = self._oldest_ns, self._future_ns
-        for row, (stamp, observed) in enumerate(zip(batch.timestamp, observed_at, strict=True)):
+        # What is believed of a record that came at any of these times needs no further look.
+        first, last = max(1, max(observed_at, default=0) - oldest), min(observed_at, default=0) + future
+        for row, stamp in enumerate(batch.timestamp):
+            if first <= stamp <= last:
+                continue
+            observed = observed_at[row]
             if stamp > 0 and observed - oldest <= stamp <= observed + future:
                 continue
             timestamps[row] = observed

@@ -47,9 +47,8 @@ class LinePattern:
             self._compile()
         if len(texts) < FEW:
             return list(map(self._read_one, texts))
-        joined = "\n".join((*texts, ""))
-        if _MARK not in joined and joined.count("\n") == len(texts):
-            return self._read_joined(joined, len(texts)) or list(map(self._read_one, texts))
+        if _is_usual("".join(texts)):
+            return self._read_joined("\n".join((*texts, "")), len(texts)) or list(map(self._read_one, texts))
         usual = [text for text in texts if _is_usual(text)]
         found = iter(self.read(usual) if usual else ())
         return [next(found) if _is_usual(text) else self._read_one(text) for text in texts]

@@ -12,6 +12,7 @@ from typing import Final
 from services.ingest.formats.sap_audit_log import RECORD, SapAuditLog, cut_records
 from services.ingest.receivers.hec_events import HecBatch
 
+_FIRST: Final = frozenset("\x0023456789")
 _HEAD: Final = re.compile("\x00?[2-9]\x00?[A-Z]")
 """What a record begins with: its version and the area of its message, as they are or in UTF-16. A date does not."""
 _FORMATS: Final = ("", SapAuditLog.name)
@@ -22,7 +23,7 @@ def cut_events(decoded: HecBatch) -> HecBatch:
     joined = {
         row: pieces
         for row, body in enumerate(decoded.batch.body)
-        if len(body) > RECORD and _HEAD.match(body) and decoded.formats[row] in _FORMATS and len(pieces := cut_records(body)) > 1
+        if body[0] in _FIRST and len(body) > RECORD and _HEAD.match(body) and decoded.formats[row] in _FORMATS and len(pieces := cut_records(body)) > 1
     }
     if not joined:
         return decoded
