@@ -13,9 +13,11 @@ from __future__ import annotations
 
 import re
 from operator import itemgetter
-from typing import Any, Final, Generic, TypeVar
+from typing import Any, Final
 
 from xxhash import xxh3_64_intdigest
+
+from services.ingest.generations import Generations
 
 MAX_CHARACTERS: Final = 4_096
 """Characters of a line that count; what is behind them does not change the fingerprint."""
@@ -107,37 +109,9 @@ _PROSE = (
 )
 _WHO = re.compile(rf"(?<=\b[uU]ser )(?!(?:{_PROSE})\b)[\w.@$<>-]+|(?<= for )[\w.@$<>-]+(?= from <ip>)", re.ASCII)
 
-_Key = TypeVar("_Key")
-_Value = TypeVar("_Value")
-
-
-class _Generations(Generic[_Key, _Value]):
-    """A bounded cache of two dictionaries: when the young one is full, it becomes the old one and the old one is dropped."""
-
-    def __init__(self, limit: int) -> None:
-        self._limit = limit
-        self.young: dict[_Key, _Value] = {}
-        self.old: dict[_Key, _Value] = {}
-
-    def get(self, key: _Key) -> _Value | None:
-        """Returns the value of a key; a value that is found among the old ones becomes young."""
-        value = self.young.get(key)
-        if value is None:
-            value = self.old.get(key)
-            if value is not None:
-                self.put(key, value)
-        return value
-
-    def put(self, key: _Key, value: _Value) -> None:
-        """Keeps a value."""
-        if len(self.young) >= self._limit:
-            self.old, self.young = self.young, {}
-        self.young[key] = value
-
-
-_texts: Final[_Generations[bytes, tuple[int, str]]] = _Generations(40_000)
-_words: Final[_Generations[str, str]] = _Generations(40_000)
-_sequences: Final[_Generations[str, tuple[int, str]]] = _Generations(20_000)
+_texts: Final[Generations[bytes, tuple[int, str]]] = Generations(40_000)
+_words: Final[Generations[str, str]] = Generations(40_000)
+_sequences: Final[Generations[str, tuple[int, str]]] = Generations(20_000)
 
 
 def fingerprint_bodies(bodies: list[str]) -> tuple[list[int], dict[int, str]]:

@@ -6,12 +6,14 @@ Source: Elastic Common Schema reference; naming of data streams (`type-dataset-n
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from datetime import UTC
 from functools import lru_cache
 from typing import Any, Final
 
+import msgspec
+
 from services.ingest import severity
-from services.ingest.batch import Batch
 from services.ingest.timestamps import epoch_nanos, parse_timestamp
 from services.ingest.tokens import Agent
 
@@ -26,87 +28,84 @@ MAX_INDEX: Final = 255
 """Longest name of an index, as in Elasticsearch."""
 
 
-class EcsReader:
-    """Reads the documents of one request into its batch: every column, and the environment each document declares."""
+class EcsRow(msgspec.Struct, frozen=True, eq=False, gc=False):
+    """What a document says beside its time and text, by the columns of a batch. Rows are shared, so nobody changes their attributes in place."""
 
-    __slots__ = ("_agent", "_batch", "_environments", "_origins", "_seconds")
+    source: str
+    environment: str
+    severity_number: int
+    severity_text: str
+    host: str
+    service: str
+    attributes: dict[str, Any]
+    trace_id: str
+    span_id: str
 
-    def __init__(self, batch: Batch, environments: list[str], agent: Agent) -> None:
-        self._batch = batch
-        self._environments = environments
-        self._agent = agent
+
+class StampReader:
+    """Reads the times of one request."""
+
+    __slots__ = ("_seconds",)
+
+    def __init__(self) -> None:
         self._seconds: dict[str, int] = {}
-        # The documents of a request come from few places: where one comes from is worked out once.
-        self._origins: dict[tuple[str, str, str], tuple[str, str]] = {}
 
-    def read(self, document: dict[str, Any], index: str) -> bool:
-        """Adds a row from a document, nested or dotted; what is no column stays in it and becomes the attributes.
-
-        Returns whether there is a `message`; without one the body is left empty.
-        """
-        message = document.pop("message", None)
-        found = type(message) is str and message != "" and not message.isspace()
-        if not found and message is not None:
-            document["message"] = message
-        timestamp = 0
-        stamp = document.pop("@timestamp", None)
-        if stamp is not None:
-            timestamp = self._parse(stamp)
-            if not timestamp:
-                document["@timestamp"] = stamp
-        level = take_text(document, "log", "level") if "log" in document or "log.level" in document else ""
-        if not level:
-            # Not of ECS, but what loggers that write to Elasticsearch say: Pino and Zap, and Winston.
-            name = next((name for name in ("level", "severity") if type(document.get(name)) is str), "")
-            level = document.pop(name) if name else ""
-        dataset = ""
-        if "data_stream" in document or "data_stream.dataset" in document:
-            dataset = text_of(document, "data_stream", "dataset")
-        if not dataset and ("event" in document or "event.dataset" in document):
-            dataset = text_of(document, "event", "dataset")
-        declared = ""
-        if "service" in document or "service.name" in document:
-            declared = text_of(document, "service", "environment")
-            service = take_text(document, "service", "name")
-        else:
-            service = ""
-        if not declared and dataset:
-            declared = _telling(text_of(document, "data_stream", "namespace"))
-
-        batch = self._batch
-        origin = self._origins.get((service, dataset, index))
-        if origin is None:
-            origin = self._origins[service, dataset, index] = self.name_origin(index, service, dataset)
-        batch.source.append(origin[0])
-        self._environments.append(declared or origin[1])
-        batch.body.append(message if found else "")
-        batch.timestamp.append(timestamp)
-        batch.severity_text.append(level)
-        batch.severity_number.append(severity.severity_of_word(level) if level else 0)
-        batch.host.append(take_text(document, "host", "name") if "host" in document or "host.name" in document else "")
-        batch.service.append(service)
-        batch.trace_id.append(_take_id(document, "trace", _TRACE_ID) if "trace" in document or "trace.id" in document else "")
-        batch.span_id.append(_take_id(document, "span", _SPAN_ID) if "span" in document or "span.id" in document else "")
-        batch.attributes.append(document)
-        return found
-
-    def name_origin(self, index: str, service: str = "", dataset: str = "") -> tuple[str, str]:
-        """Returns source and environment: the token's own source, else the service, the data set, the index, or the token's name."""
-        stem, environment = split_index(index)
-        return self._agent.source or service or _telling(dataset) or stem or self._agent.name, environment
-
-    def _parse(self, stamp: Any) -> int:
+    def read(self, stamp: Any) -> int:
         """Returns nanoseconds since 1970, or 0; a stamp without a zone is in UTC, as in Elasticsearch."""
-        if type(stamp) is not str:
-            return epoch_nanos(stamp)
-        if len(stamp) == 24 and stamp[-1] == "Z" and stamp[19] == "." and (digits := stamp[20:23]).isdecimal():
-            # As Beats, Logstash and Fluent Bit write it: the part up to the second repeats.
-            head = stamp[:19]
-            seconds = self._seconds.get(head)
-            if seconds is None:
-                seconds = self._seconds[head] = parse_timestamp(f"{head}Z", UTC)
-            return seconds + int(digits) * 1_000_000 if seconds else 0
-        return parse_timestamp(stamp, UTC)
+        return self.read_texts((stamp,))[0] if type(stamp) is str else epoch_nanos(stamp)
+
+    def read_texts(self, stamps: Iterable[str]) -> list[int]:
+        """Returns the same for many."""
+        known, times = self._seconds, list[int]()
+        for stamp in stamps:
+            if len(stamp) == 24 and stamp[-1] == "Z" and stamp[19] == "." and (digits := stamp[20:23]).isdecimal():
+                # As Beats, Logstash and Fluent Bit write it: the part up to the second repeats.
+                head = stamp[:19]
+                seconds = known.get(head)
+                if seconds is None:
+                    seconds = known[head] = parse_timestamp(f"{head}Z", UTC)
+                times.append(seconds + int(digits) * 1_000_000 if seconds else 0)
+            else:
+                times.append(parse_timestamp(stamp, UTC))
+        return times
+
+
+def read_row(document: dict[str, Any], index: str, agent: Agent) -> EcsRow:
+    """Returns what a document without time and text says, nested or dotted; what is no column stays in it and becomes the attributes."""
+    level = take_text(document, "log", "level") if "log" in document or "log.level" in document else ""
+    if not level:
+        # Not of ECS, but what loggers that write to Elasticsearch say: Pino and Zap, and Winston.
+        name = next((name for name in ("level", "severity") if type(document.get(name)) is str), "")
+        level = document.pop(name) if name else ""
+    dataset = ""
+    if "data_stream" in document or "data_stream.dataset" in document:
+        dataset = text_of(document, "data_stream", "dataset")
+    if not dataset and ("event" in document or "event.dataset" in document):
+        dataset = text_of(document, "event", "dataset")
+    declared = service = ""
+    if "service" in document or "service.name" in document:
+        declared = text_of(document, "service", "environment")
+        service = take_text(document, "service", "name")
+    if not declared and dataset:
+        declared = _telling(text_of(document, "data_stream", "namespace"))
+    source, environment = name_origin(agent, index, service, dataset)
+    return EcsRow(
+        source=source,
+        environment=declared or environment,
+        severity_number=severity.severity_of_word(level) if level else 0,
+        severity_text=level,
+        host=take_text(document, "host", "name") if "host" in document or "host.name" in document else "",
+        service=service,
+        attributes=document,
+        trace_id=_take_id(document, "trace", _TRACE_ID) if "trace" in document or "trace.id" in document else "",
+        span_id=_take_id(document, "span", _SPAN_ID) if "span" in document or "span.id" in document else "",
+    )
+
+
+def name_origin(agent: Agent, index: str, service: str = "", dataset: str = "") -> tuple[str, str]:
+    """Returns source and environment: the token's own source, else the service, the data set, the index, or the token's name."""
+    stem, environment = split_index(index)
+    return agent.source or service or _telling(dataset) or stem or agent.name, environment
 
 
 @lru_cache(maxsize=4_096)
