@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import zlib
-from collections.abc import Collection
+from collections.abc import Callable, Collection
+from typing import Final, Protocol
 
+import zstandard
 from starlette.requests import ClientDisconnect, Request
 
 from kit.errors import InvalidArgument, Unavailable
@@ -14,10 +16,13 @@ from services.ingest.endpoints import Arrival
 from services.ingest.intake import Room
 from services.ingest.tokens import Agent
 
-_GZIP = zlib.MAX_WBITS | 16
 _INLINE_BYTES = 160 * 1024
 """What is decompressed on the event loop: handing it over would cost more."""
 _PIECE_BYTES = 64 * 1024
+_ZSTD_PIECE_BYTES = 256
+"""Four bytes of zstd can stand for 128 KiB: so many at once make at most 8 MiB."""
+_ZSTD_WINDOW = 2**23
+"""The largest that zstd over HTTP may ask for (RFC 9659)."""
 MAX_USER_AGENT = 200
 USUAL_RATIO = 10
 MAX_MEMBERS = 10_000
@@ -26,6 +31,51 @@ MAX_RECORDS = 250_000
 BODY_SECONDS = 30.0
 BODY_PROGRESS_BYTES = 16 * 1024
 """A body of which not as many bytes come in that time, nor its end, is given up."""
+
+
+class _Member(Protocol):
+    """Decompresses one member of a body: an object of zlib's kind."""
+
+    @property
+    def eof(self) -> bool: ...
+
+    @property
+    def unused_data(self) -> bytes: ...
+
+    @property
+    def unconsumed_tail(self) -> bytes: ...
+
+    def decompress(self, data: memoryview, max_length: int, /) -> bytes: ...
+
+
+class _ZstdMember:
+    """A frame of zstd. It makes all that its input stands for, whatever length is asked for: it gets small pieces."""
+
+    unconsumed_tail = b""
+
+    def __init__(self) -> None:
+        self._frame = zstandard.ZstdDecompressor(max_window_size=_ZSTD_WINDOW).decompressobj()
+
+    @property
+    def eof(self) -> bool:
+        return self._frame.eof
+
+    @property
+    def unused_data(self) -> bytes:
+        return self._frame.unused_data
+
+    def decompress(self, data: memoryview, _: int, /) -> bytes:
+        return self._frame.decompress(data) if data else b""
+
+
+_MEMBERS: Final[dict[str, Callable[[], _Member]]] = {
+    "gzip": lambda: zlib.decompressobj(zlib.MAX_WBITS | 16),
+    "x-gzip": lambda: zlib.decompressobj(zlib.MAX_WBITS | 16),
+    "deflate": zlib.decompressobj,
+    "zlib": zlib.decompressobj,
+    "zstd": _ZstdMember,
+}
+"""By content encoding. HTTP's `deflate` is the format of zlib (RFC 9110); the OpenTelemetry Collector also calls it so."""
 
 
 class BodyTooLarge(InvalidArgument):
@@ -41,14 +91,14 @@ class BrokenBody(InvalidArgument):
 
 
 async def read_body(request: Request, limit: int, room: Room, *, left: Collection[str] = ()) -> bytes:
-    """Reads and decompresses a request body of at most `limit` bytes, counted on both sides of gzip.
+    """Reads and decompresses a request body of at most `limit` bytes, counted before and after.
 
     `room` holds what has come of it. A body in one of the encodings `left` is returned as it came. Raises Unavailable when
     there is no more room, or when the body comes too slowly.
     """
     encoding = request.headers.get("content-encoding", "identity").strip().lower()
-    if encoding not in ("identity", "gzip", "x-gzip", "") and encoding not in left:
-        raise UnsupportedEncoding(f"the content encoding {encoding[:40]!r} is not supported; use gzip or none")
+    if encoding not in _MEMBERS and encoding not in ("identity", "") and encoding not in left:
+        raise UnsupportedEncoding(f"the content encoding {encoding[:40]!r} is not supported; use gzip, zstd, deflate or none")
     declared = request.headers.get("content-length", "")
     if declared.isdigit() and int(declared) > limit:
         raise BodyTooLarge(f"the body has {declared} bytes, more than {limit}")
@@ -57,8 +107,8 @@ async def read_body(request: Request, limit: int, room: Room, *, left: Collectio
         body = await _read_parts(request, limit, room)
     elif len(body) > limit:
         raise BodyTooLarge(f"the body has more than {limit} bytes")
-    if body and encoding in ("gzip", "x-gzip"):
-        body = await _inflate(body, limit, room)
+    if body and encoding in _MEMBERS:
+        body = await _inflate(body, limit, room, encoding)
     room.decode(len(body))
     return body
 
@@ -85,13 +135,13 @@ async def _read_parts(request: Request, limit: int, room: Room) -> bytes:
     return b"".join(parts)
 
 
-async def _inflate(body: bytes, limit: int, room: Room) -> bytes:
+async def _inflate(body: bytes, limit: int, room: Room, encoding: str) -> bytes:
     """Decompresses a body step by step, each when there is room for what it may make."""
-    inflation = Inflation(body, limit)
+    inflation = Inflation(body, limit, encoding)
     bound = min(max(len(body) * USUAL_RATIO, 1), limit + 1)
     while True:
         room.resize(len(body) + bound)
-        # zlib lets other threads run meanwhile.
+        # Both libraries let other threads run meanwhile.
         if inflation.run(bound) if bound <= _INLINE_BYTES else await asyncio.to_thread(inflation.run, bound):
             break
         bound = min(bound * 4, limit + 1)
@@ -99,26 +149,28 @@ async def _inflate(body: bytes, limit: int, room: Room) -> bytes:
 
 
 class Inflation:
-    """Decompresses one or several gzip members, at most `limit` bytes, whatever the body promises."""
+    """Decompresses one or several members, at most `limit` bytes, whatever the body promises."""
 
-    def __init__(self, body: bytes, limit: int) -> None:
+    def __init__(self, body: bytes, limit: int, encoding: str = "gzip") -> None:
         self._body = memoryview(body)
         self._limit = limit
+        self._encoding = encoding
+        self._piece_bytes = _ZSTD_PIECE_BYTES if encoding == "zstd" else _PIECE_BYTES
         self._position = 0
-        self._member = zlib.decompressobj(_GZIP)
+        self._member = _MEMBERS[encoding]()
         self._members = 1
         self._parts: list[bytes] = []
         self._size = 0
 
     def run(self, bound: int) -> bool:
-        """Goes on until there are `bound` bytes; returns whether that is all. Raises BrokenBody and BodyTooLarge."""
+        """Goes on until there are `bound` bytes or, of zstd, some more; returns whether that is all. Raises BrokenBody and BodyTooLarge."""
         while self._position < len(self._body) or not self._member.eof:
             # zlib copies what it leaves of its input: it gets pieces, lest many small members cost the square of their number.
-            piece = self._body[self._position : self._position + _PIECE_BYTES]
+            piece = self._body[self._position : self._position + self._piece_bytes]
             try:
                 part = self._member.decompress(piece, bound - self._size)
-            except zlib.error as error:
-                raise BrokenBody(f"the body is not valid gzip: {error}") from None
+            except (zlib.error, zstandard.ZstdError) as error:
+                raise BrokenBody(f"the body is not valid {self._encoding}: {error}") from None
             # At its end a member tells what it left as both.
             left = self._member.unused_data if self._member.eof else self._member.unconsumed_tail
             self._position += len(piece) - len(left)
@@ -126,7 +178,7 @@ class Inflation:
             if self._member.eof and self._position < len(self._body):
                 self._next_member()
             elif not piece and not part and not self._member.eof:
-                raise BrokenBody("the gzip body ends early")
+                raise BrokenBody(f"the {self._encoding} body ends early")
             if self._size >= bound:
                 return False
         return True
@@ -143,9 +195,9 @@ class Inflation:
 
     def _next_member(self) -> None:
         if self._members == MAX_MEMBERS:
-            raise BrokenBody(f"the body has more than {MAX_MEMBERS} gzip members")
+            raise BrokenBody(f"the body has more than {MAX_MEMBERS} {self._encoding} members")
         self._members += 1
-        self._member = zlib.decompressobj(_GZIP)
+        self._member = _MEMBERS[self._encoding]()
 
 
 def decompress_gzip(body: bytes, limit: int) -> bytes:

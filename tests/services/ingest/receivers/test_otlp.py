@@ -5,10 +5,13 @@ from __future__ import annotations
 import gzip
 import json
 import time
+import zlib
+from collections.abc import Callable
 from typing import Any
 
 import grpc
 import pytest
+import zstandard
 from google.protobuf import json_format
 from google.rpc.error_details_pb2 import BadRequest, RetryInfo
 from google.rpc.status_pb2 import Status
@@ -51,11 +54,14 @@ def test_a_record_keeps_what_the_resource_and_scope_say() -> None:
     assert (batch.severity_number, batch.severity_text) == ([17], ["Error"])
 
 
-@pytest.mark.parametrize("compress", [False, True])
-async def test_http_takes_protobuf(running_ingest: RunningIngest, compress: bool) -> None:
+@pytest.mark.parametrize(
+    ("encoding", "compress"),
+    [("identity", bytes), ("gzip", gzip.compress), ("deflate", zlib.compress), ("zlib", zlib.compress), ("zstd", zstandard.compress)],
+)
+async def test_http_takes_protobuf(running_ingest: RunningIngest, encoding: str, compress: Callable[[bytes], bytes]) -> None:
     body = export("a", "b").SerializeToString()
-    headers = {"authorization": f"Bearer {running_ingest.token}", "content-type": PROTOBUF, **({"content-encoding": "gzip"} if compress else {})}
-    response = await running_ingest.web.post("/v1/logs", content=gzip.compress(body) if compress else body, headers=headers)
+    headers = {"authorization": f"Bearer {running_ingest.token}", "content-type": PROTOBUF, "content-encoding": encoding}
+    response = await running_ingest.web.post("/v1/logs", content=compress(body), headers=headers)
     assert (response.status_code, response.headers["content-type"]) == (200, PROTOBUF)
     assert not ExportLogsServiceResponse.FromString(response.content).HasField("partial_success")
 
