@@ -18,6 +18,7 @@ from prometheus_client.registry import Collector
 from services.ingest.endpoints import Arrival
 from services.ingest.intake import Intake
 from services.ingest.receivers.networks import Networks
+from services.ingest.receivers.syslog_frames import without_count
 from services.ingest.receivers.syslog_store import GATHER_SECONDS, MAX_BATCH, PROTOCOL, Peer, SyslogStore, peer_of
 from services.ingest.tokens import NOBODY
 
@@ -97,7 +98,7 @@ class SyslogDatagrams(asyncio.DatagramProtocol, Collector):
             self._dropped.labels("too_large").inc()
             self._endpoints.refused(peer.arrival, f"a datagram of more than {self._limit} bytes was dropped")
             return
-        message = data.rstrip(_TRAILER)
+        message = without_count(data).rstrip(_TRAILER)
         self._queue.append((message, peer))
         self._queued_bytes += len(message)
         self._emptied.clear()

@@ -114,3 +114,9 @@ class FrameReader:
 
     def _refuse_line(self, head: bytes) -> BrokenFrame:
         return BrokenFrame(head, f"a line has more than {self._limit} bytes; only its beginning is kept")
+
+
+def without_count(datagram: bytes) -> bytes:
+    """Returns a datagram without the octet count that Telegraf also puts before messages over UDP; one that does not fit is kept."""
+    count = _COUNT.match(datagram)
+    return datagram[count.end() :] if count is not None and int(count[0]) == len(datagram) - count.end() else datagram

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from services.ingest.receivers.syslog_frames import MAX_SKIPPED, FrameReader
+from services.ingest.receivers.syslog_frames import MAX_SKIPPED, FrameReader, without_count
 
 LIMIT = 200
 
@@ -82,3 +82,17 @@ def test_what_is_framed_comes_out(messages: list[bytes], counted: list[bool], si
 @example(b"99999999999999999999999 a\n<1>b\n", [1])
 def test_bytes_mean_the_same_however_they_are_cut(data: bytes, sizes: list[int]) -> None:
     assert read(data, sizes) == read(data)
+
+
+@pytest.mark.parametrize(
+    ("datagram", "message"),
+    [
+        # As Telegraf 1.37 sends it.
+        (b"65 <13>1 2026-11-24T16:22:20Z node-9 tel-syslogudp - tel-syslogudp -", b"<13>1 2026-11-24T16:22:20Z node-9 tel-syslogudp - tel-syslogudp -"),
+        (b"65 apples", b"65 apples"),
+        (b"<13>a", b"<13>a"),
+        (b"", b""),
+    ],
+)
+def test_a_datagram_loses_a_count_that_fits(datagram: bytes, message: bytes) -> None:
+    assert without_count(datagram) == message
