@@ -35,7 +35,7 @@ async def authenticate(header: str | None, tokens: TokenBook) -> Agent:
     """
     token = parse_authorization(header) if header else None
     if token is None:
-        raise Unauthenticated("send the ingest token as Authorization: Bearer TOKEN")
+        raise Unauthenticated("send the ingest token in the header Authorization, as Bearer or in another form of the protocol")
     state, agent = await tokens.verify(token)
     if state is not TokenState.VALID:
         raise PermissionDenied(f"the ingest token is {'disabled' if state is TokenState.DISABLED else 'not known'}")
