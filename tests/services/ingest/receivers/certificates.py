@@ -13,6 +13,10 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 CLIENT_NAME = "switch-7.example"
+_USES = (
+    *("digital_signature", "content_commitment", "key_encipherment", "data_encipherment", "key_agreement"),
+    *("key_cert_sign", "crl_sign", "encipher_only", "decipher_only"),
+)
 
 
 @dataclass(frozen=True)
@@ -56,8 +60,13 @@ def _sign(subject: str, key: ec.EllipticCurvePrivateKey, issuer_key: ec.Elliptic
         .not_valid_before(now - timedelta(days=1))
         .not_valid_after(now + timedelta(days=1))
         .add_extension(x509.BasicConstraints(ca=ca, path_length=None), critical=True)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer_key.public_key()), critical=False)
     )
-    if not ca:
+    if ca:
+        usage = dict.fromkeys(_USES, False) | {"key_cert_sign": True}
+        builder = builder.add_extension(x509.KeyUsage(**usage), critical=True)
+    else:
         name = x509.IPAddress(ip_address(subject)) if subject[0].isdigit() else x509.DNSName(subject)
         builder = builder.add_extension(x509.SubjectAlternativeName([name]), critical=False)
     return builder.sign(issuer_key, hashes.SHA256())
