@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
@@ -38,8 +39,6 @@ INLINE_RECORDS = 256
 """A group up to this size is prepared on the event loop: handing it to the worker would cost more."""
 LARGE_RECORDS = 512
 """Records that are worth a group of their own while another one is being committed."""
-MAX_WAITS = 5
-"""How often a commit waits for company, while it comes."""
 COMMIT_TIMEOUT_SECONDS = 20.0
 
 
@@ -114,14 +113,10 @@ class Committer:
         return not self._in_flight or (self._waiting_records >= LARGE_RECORDS and self._in_flight < self._committers)
 
     async def _await_company(self) -> None:
-        """Waits while further requests keep coming, a few times the setting at most."""
-        for _ in range(MAX_WAITS):
-            before = len(self._waiting)
-            if self._waiting_records >= LARGE_RECORDS:
-                return
-            await asyncio.sleep(self._wait_seconds)
-            if len(self._waiting) == before:
-                return
+        """Waits until the request that came first has waited for the setting. What came during another commit has its company already."""
+        if self._waiting_records < LARGE_RECORDS:
+            waited = (time.time_ns() - self._waiting[0].observed_at) / 1e9
+            await asyncio.sleep(min(max(self._wait_seconds - waited, 0.0), self._wait_seconds))
 
     def _take_group(self) -> list[Submission]:
         """Returns the submissions of the next group: all that wait, up to the size of a block."""

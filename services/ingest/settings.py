@@ -44,7 +44,7 @@ class IngestSettings(Settings):
     max_block_events: Annotated[int, Field(ge=1, le=65_536)] = 16_384
     """Most events in a block."""
     commit_wait: timedelta = timedelta(milliseconds=2)
-    """How long a commit waits for company; up to five times as long while more requests come."""
+    """How long a request waits for others to be committed with; what came while another commit was under way is committed right after it."""
     committers: Annotated[int, Field(ge=1, le=16)] = 2
     """Commits in flight at once."""
     digest_lifetime: timedelta = timedelta(days=2)
