@@ -24,6 +24,7 @@ from benchmarks.report import Report
 from benchmarks.scaling import measure_growth, measure_processes
 from benchmarks.session import ENVIRONMENT, Session, console, open_session, show_progress
 from benchmarks.storage import fetch_lines, measure_storage
+from benchmarks.victorialogs import VARIABLE, find_command, measure_victorialogs
 from kit.errors import ElisError
 from kit.terminal import complain
 from kit.up import StackFailed
@@ -32,7 +33,9 @@ BULK = ("hec", "hec-10k", "otlp-grpc", "otlp-grpc-10k", "otlp-http", "bulk", "bu
 SMALL = ("half", "small", "small-half", "single")
 GROWTH = "growth"
 """Left out unless it is asked for: it takes many minutes."""
-MEASURES = ("elasticsearch", *BULK, "storage", "questions", "gateway", "tantivy", "strawberry", "processes", *SMALL, GROWTH)
+STORES = ("elasticsearch", "victorialogs")
+"""Measured before ELIS starts: each has the machine to itself."""
+MEASURES = (*STORES, *BULK, "storage", "questions", "gateway", "tantivy", "strawberry", "processes", *SMALL, GROWTH)
 """In the order in which they run: small requests come last, since their small blocks would change what storage costs."""
 MAX_EVENTS = 5_000_000
 
@@ -52,7 +55,7 @@ class Run:
     def measure(self) -> None:
         """Measures what was chosen. Questions about events need some: without a load among the chosen, HEC sends them."""
         loads = [name for name in BULK if name in self._chosen]
-        if not loads and set(self._chosen) - {*SMALL, "elasticsearch", "processes", GROWTH}:
+        if not loads and set(self._chosen) - {*SMALL, *STORES, "processes", GROWTH}:
             loads = ["hec"]
         self._measure_loads(loads)
         steps: dict[str, Callable[[], None]] = {
@@ -128,7 +131,7 @@ def bench(
     logs: Annotated[Path, typer.Option(help="Folder of real logs (*.log); without it all events are simulated.")] = ROOT.parent / "shared" / "data" / "loghub",
 ) -> None:
     """Starts ELIS in a temporary folder, sends it events, asks it questions, and prints what that costs."""
-    chosen = tuple(only or (name for name in MEASURES if name != GROWTH and (name != "elasticsearch" or COMMAND.exists())))
+    chosen = tuple(only) if only else _choose()
     unknown = [name for name in chosen if name not in MEASURES]
     if unknown:
         complain(f"there is no measure {unknown[0]!r}; choose from {', '.join(MEASURES)}")
@@ -150,6 +153,15 @@ def bench(
     console.print(f"results written to {target}")
 
 
+def _choose() -> tuple[str, ...]:
+    """Returns every measure but growth and the stores that are missing here."""
+    missing = {GROWTH} if COMMAND.exists() else {GROWTH, "elasticsearch"}
+    if find_command() is None:
+        missing.add("victorialogs")
+        console.print(f"VictoriaLogs is left out: there is no victoria-logs on PATH or in {VARIABLE}")
+    return tuple(name for name in MEASURES if name not in missing)
+
+
 def _run(
     chosen: tuple[str, ...], events: int, seed: int, growth: int, logs: Path, introduce: Callable[[Corpus, Report], None]
 ) -> tuple[Corpus, dict[str, Any]]:
@@ -158,13 +170,16 @@ def _run(
     try:
         corpus = _build(seed, events, logs)
         introduce(corpus, report)
-        # Before ELIS starts: each has the machine to itself.
         elastic = measure_elasticsearch(corpus) if "elasticsearch" in chosen else []
         if elastic:
-            report.show_elasticsearch(elastic)
+            report.show_store("Elasticsearch", elastic, "_bulk, its own mapping")
+        victoria = measure_victorialogs(corpus) if "victorialogs" in chosen else []
+        if victoria:
+            report.show_store("VictoriaLogs", victoria, "JSON lines, a stream per host and file; it replies before it writes")
         with open_session(corpus) as session:
             run = Run(session, chosen, seed, growth, report)
             run.results["elasticsearch"] = [asdict(result) for result in elastic]
+            run.results["victorialogs"] = [asdict(result) for result in victoria]
             run.measure()
     except (BenchmarkFailed, StackFailed, ElisError) as error:
         complain(str(error))

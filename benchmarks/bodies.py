@@ -60,6 +60,15 @@ def bulk_bodies(stream: Stream, sizes: Iterator[int]) -> Iterator[Body]:
         yield len(part), b"".join(b'{"create":{}}\n%s\n' % _to_document(envelope) for envelope in part)
 
 
+def document_bodies(stream: Stream, sizes: Iterator[int]) -> Iterator[Body]:
+    """Yields the same documents as JSON lines."""
+    position = 0
+    while position < len(stream.envelopes):
+        part = stream.envelopes[position : position + next(sizes)]
+        position += len(part)
+        yield len(part), b"".join(_to_document(envelope) + b"\n" for envelope in part)
+
+
 def _to_document(envelope: bytes) -> bytes:
     event = orjson.loads(envelope)
     document: dict[str, Any] = {}

@@ -11,10 +11,10 @@ from rich.table import Table
 from benchmarks.answers import QuestionResult, ThroughputResult
 from benchmarks.baselines import ListResult, TantivyResult
 from benchmarks.corpus import Corpus
-from benchmarks.elastic import ElasticResult
 from benchmarks.loads import LoadResult
 from benchmarks.scaling import GrowthResult, ProcessesResult
 from benchmarks.storage import StorageResult
+from benchmarks.stores import StoreResult
 
 WIDTH = 140
 
@@ -81,11 +81,9 @@ class Report:
         self._row(table, "all", (f"{sum(load.memory_bytes.values()) / 2**20:,.0f}" for load in loads))
         self._console.print(table)
 
-    def show_elasticsearch(self, results: Sequence[ElasticResult]) -> None:
-        """Prints what Elasticsearch took, one column for each size of request."""
-        table = self._table(
-            f"Elasticsearch {results[0].version} alone, _bulk, the same lines, its own mapping", [f"{r.events_per_request:,} a request" for r in results]
-        )
+    def show_store(self, name: str, results: Sequence[StoreResult], manner: str) -> None:
+        """Prints what another store took in that manner, one column for each size of request."""
+        table = self._table(f"{name} {results[0].version} alone, the same lines, {manner}", [f"{r.events_per_request:,} a request" for r in results])
         self._row(table, "acknowledged events/s", (f"{r.events / r.seconds_acknowledged:,.0f}" for r in results))
         self._row(table, "searchable events/s", (f"{r.events / r.seconds_searchable:,.0f}" for r in results))
         self._row(table, "events per CPU second", (f"{r.events / r.cpu_seconds:,.0f}" for r in results))
