@@ -3,30 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Final
 
+import msgspec
 import orjson
 from google.protobuf.message import DecodeError
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest, ExportLogsServiceResponse
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
-from opentelemetry.proto.common.v1.common_pb2 import AnyValue, InstrumentationScope, KeyValue
+from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 
+from elis.ingest.v1 import otlp_pb2 as pb
 from kit.errors import InvalidArgument
 from services.ingest.batch import Batch
+from services.ingest.generations import Generations
 from services.ingest.groups import Outcome
 from services.ingest.tokens import Agent
 
 DEFAULT_SYSTEM = "application"
 MAX_DEPTH = 32
+MAX_REMEMBERED: Final = 2_048
+"""Bytes of the attributes of an origin, or of a record, that are remembered from request to request."""
+_STRING_VALUE: Final = 0x0A
+"""The tag of a text in an AnyValue; its length follows."""
 _LARGEST_TIME = 2**63 - 1
-
-
-def read_logs(body: bytes) -> ExportLogsServiceRequest:
-    """Returns a request for logs from protobuf; raises InvalidArgument when it is none."""
-    try:
-        return ExportLogsServiceRequest.FromString(body)
-    except DecodeError:
-        raise InvalidArgument("the body is not an ExportLogsServiceRequest") from None
 
 
 def read_spans(body: bytes) -> ExportTraceServiceRequest:
@@ -37,37 +36,95 @@ def read_spans(body: bytes) -> ExportTraceServiceRequest:
         raise InvalidArgument("the body is not an ExportTraceServiceRequest") from None
 
 
+def decode_logs(body: bytes, agent: Agent) -> tuple[Batch, list[str]]:
+    """Returns the records of an export request in protobuf, and the environment that each one's resource declares.
+
+    Raises InvalidArgument when the body is no such request.
+    """
+    try:
+        return _read_columns(pb.OtlpLogs.FromString(body), agent)
+    except (DecodeError, UnicodeDecodeError):
+        raise InvalidArgument("the body is not an ExportLogsServiceRequest") from None
+
+
 def batch_of(request: ExportLogsServiceRequest, agent: Agent) -> tuple[Batch, list[str]]:
-    """Returns the records of an export request, and the environment that each one's resource declares."""
-    batch = Batch()
-    environments: list[str] = []
+    """Returns the same of a request that did not come in protobuf."""
+    return decode_logs(request.SerializeToString(), agent)
+
+
+class _Origin(msgspec.Struct, frozen=True, eq=False, gc=False):
+    """What a resource and a scope say about their records."""
+
+    source: str
+    service: str
+    host: str
+    environment: str
+    attributes: dict[str, Any]
+
+
+_origins: Final[Generations[tuple[Any, ...], _Origin]] = Generations(512)
+"""By name and source of the token and by all that resource and scope say."""
+_attributes: Final[Generations[tuple[_Origin, tuple[bytes, ...]], dict[str, Any]]] = Generations(2_048)
+"""The attributes of records, those of their origin among them, by the bytes of their own. They are shared: nobody changes them in place."""
+
+
+def _read_columns(request: pb.OtlpLogs, agent: Agent) -> tuple[Batch, list[str]]:
+    records: list[pb.OtlpLogRecord] = []
+    origins: list[_Origin] = []
     for resource_logs in request.resource_logs:
-        resource = attributes_of(resource_logs.resource.attributes)
-        service = _take_text(resource, "service.name")
-        host = _take_text(resource, "host.name")
-        environment = _take_text(resource, "deployment.environment.name") or _take_text(resource, "deployment.environment")
-        namespace = resource.get("service.namespace")
-        source = agent.source or service or (namespace if isinstance(namespace, str) else "") or agent.name
         for scope_logs in resource_logs.scope_logs:
-            shared = {**resource, **_scope_of(scope_logs.scope)}
-            for record in scope_logs.log_records:
-                attributes = {**shared, **attributes_of(record.attributes)}
-                if record.event_name:
-                    attributes["event.name"] = record.event_name
-                batch.append(
-                    _text_of(record.body),
-                    source=source,
-                    timestamp=min(record.time_unix_nano or record.observed_time_unix_nano, _LARGEST_TIME),
-                    severity_number=min(max(record.severity_number, 0), 24),
-                    severity_text=record.severity_text,
-                    host=host,
-                    service=service,
-                    attributes=attributes or None,
-                    trace_id=_hex_id(record.trace_id, 16),
-                    span_id=_hex_id(record.span_id, 8),
-                )
-                environments.append(environment)
-    return batch, environments
+            records += scope_logs.log_records[:]
+            origins += [_recall_origin(resource_logs.resource, scope_logs.scope, agent)] * (len(records) - len(origins))
+    attributes: list[dict[str, Any]] = []
+    for origin, record in zip(origins, records, strict=True):
+        own = tuple(record.attributes[:])
+        found = _attributes.young.get((origin, own)) or _recall_attributes(origin, own)
+        attributes.append({**found, "event.name": event} if (event := record.event_name) else found)
+    numbers = [record.severity_number for record in records]
+    batch = Batch(
+        source=[origin.source for origin in origins],
+        body=[_read_text(record.body) for record in records],
+        timestamp=[min(record.time_unix_nano or record.observed_time_unix_nano, _LARGEST_TIME) for record in records],
+        severity_number=[number if 0 <= number <= 24 else 24 * (number > 0) for number in numbers],
+        severity_text=[record.severity_text for record in records],
+        host=[origin.host for origin in origins],
+        service=[origin.service for origin in origins],
+        attributes=[found or None for found in attributes],
+        trace_id=[_hex_id(raw, 16) if (raw := record.trace_id) else "" for record in records],
+        span_id=[_hex_id(raw, 8) if (raw := record.span_id) else "" for record in records],
+    )
+    return batch, [origin.environment for origin in origins]
+
+
+def _recall_origin(resource: pb.OtlpResource, scope: pb.OtlpScope, agent: Agent) -> _Origin:
+    of_resource, of_scope = tuple(resource.attributes[:]), tuple(scope.attributes[:])
+    key = (agent.name, agent.source, scope.name, scope.version, of_resource, of_scope)
+    origin = _origins.get(key)
+    if origin is not None:
+        return origin
+    attributes = _read_attributes(of_resource)
+    service = _take_text(attributes, "service.name")
+    host = _take_text(attributes, "host.name")
+    environment = _take_text(attributes, "deployment.environment.name") or _take_text(attributes, "deployment.environment")
+    namespace = attributes.get("service.namespace")
+    source = agent.source or service or (namespace if isinstance(namespace, str) else "") or agent.name
+    named = {"name": scope.name, "version": scope.version, **_read_attributes(of_scope)}
+    # The names that OpenTelemetry itself gives a scope in other systems.
+    attributes |= {f"otel.scope.{name}": value for name, value in named.items() if value not in ("", None)}
+    origin = _Origin(source, service, host, environment, attributes)
+    if sum(map(len, (scope.name, scope.version, *of_resource, *of_scope))) <= MAX_REMEMBERED:
+        _origins.put(key, origin)
+    return origin
+
+
+def _recall_attributes(origin: _Origin, own: tuple[bytes, ...]) -> dict[str, Any]:
+    """Returns the attributes of a record."""
+    found = _attributes.get((origin, own))
+    if found is None:
+        found = {**origin.attributes, **_read_attributes(own)}
+        if sum(map(len, own)) <= MAX_REMEMBERED:
+            _attributes.put((origin, own), found)
+    return found
 
 
 def answer(outcome: Outcome) -> ExportLogsServiceResponse:
@@ -79,10 +136,10 @@ def answer(outcome: Outcome) -> ExportLogsServiceResponse:
     return response
 
 
-def attributes_of(pairs: Iterable[KeyValue]) -> dict[str, Any]:
+def _read_attributes(pairs: Iterable[bytes]) -> dict[str, Any]:
     """Returns attributes as a JSON-compatible object."""
     # Nearly every value is a text: read as one first, it needs no look at what it is.
-    return {pair.key: pair.value.string_value or _value_of(pair.value, 0) for pair in pairs}
+    return {pair.key: pair.value.string_value or _value_of(pair.value, 0) for pair in map(KeyValue.FromString, pairs)}
 
 
 def _value_of(value: AnyValue, depth: int) -> Any:
@@ -98,18 +155,17 @@ def _value_of(value: AnyValue, depth: int) -> Any:
     return getattr(value, kind)
 
 
-def _text_of(body: AnyValue) -> str:
-    text = body.string_value
-    if text or body.WhichOneof("value") == "string_value":
-        return text
-    content = _value_of(body, 0)
+def _read_text(raw: bytes) -> str:
+    """Returns the text of an AnyValue; that of another value is its JSON."""
+    if len(raw) > 2 and raw[0] == _STRING_VALUE:
+        # Behind the tag stands the length, in one byte or two; a longer text is no matter for speed.
+        length, start = (raw[1], 2) if raw[1] < 0x80 else (raw[1] & 0x7F | raw[2] << 7, 3)
+        if length < 0x4000 and start + length == len(raw):
+            return raw[start:].decode()
+    content = _value_of(AnyValue.FromString(raw), 0)
+    if type(content) is str:
+        return content
     return "" if content is None else orjson.dumps(content).decode()
-
-
-def _scope_of(scope: InstrumentationScope) -> dict[str, Any]:
-    """Returns what a scope says, under `otel.scope.`: the names that OpenTelemetry itself gives it in other systems."""
-    named = {"name": scope.name, "version": scope.version, **attributes_of(scope.attributes)}
-    return {f"otel.scope.{key}": value for key, value in named.items() if value not in ("", None)}
 
 
 def _take_text(resource: dict[str, Any], name: str) -> str:

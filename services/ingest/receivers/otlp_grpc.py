@@ -24,7 +24,7 @@ from services.ingest.endpoints import Arrival
 from services.ingest.intake import Intake
 from services.ingest.receivers.bodies import MAX_USER_AGENT
 from services.ingest.receivers.credentials import authenticate
-from services.ingest.receivers.otlp import DEFAULT_SYSTEM, answer, batch_of, read_logs, read_spans
+from services.ingest.receivers.otlp import DEFAULT_SYSTEM, answer, decode_logs, read_spans
 from services.ingest.receivers.otlp_reads import MessageReads
 from services.ingest.receivers.otlp_replies import describe, grpc_code
 from services.ingest.settings import IngestSettings
@@ -92,7 +92,7 @@ class OtlpGrpcReceiver:
             self._in_flight -= 1
 
     async def _store_logs(self, body: bytes, arrival: Arrival) -> Message:
-        batch, environments = await self._intake.decode(len(body), lambda: batch_of(read_logs(body), arrival.agent))
+        batch, environments = await self._intake.decode(len(body), lambda: decode_logs(body, arrival.agent))
         return answer(await self._intake.take(batch, arrival, default_system=DEFAULT_SYSTEM, environments=environments))
 
     async def _learn_spans(self, body: bytes, arrival: Arrival) -> Message:

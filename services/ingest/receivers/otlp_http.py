@@ -11,12 +11,13 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from kit.errors import ElisError, NotFound
+from services.ingest.batch import Batch
 from services.ingest.dependencies import Dependencies
 from services.ingest.endpoints import Arrival
 from services.ingest.intake import Intake
 from services.ingest.receivers.bodies import UnsupportedEncoding, arrival_of, expected_size, read_body
 from services.ingest.receivers.credentials import authenticate
-from services.ingest.receivers.otlp import DEFAULT_SYSTEM, answer, batch_of, read_logs, read_spans
+from services.ingest.receivers.otlp import DEFAULT_SYSTEM, answer, batch_of, decode_logs, read_spans
 from services.ingest.receivers.otlp_json import parse_logs, parse_spans
 from services.ingest.receivers.otlp_replies import JSON, PROTOBUF, refuse, succeed
 from services.ingest.settings import IngestSettings
@@ -78,8 +79,10 @@ class OtlpHttpReceiver:
         return succeed(reply, content_type)
 
     async def _store_logs(self, body: bytes, content_type: str, arrival: Arrival) -> Message:
-        parse = parse_logs if content_type == JSON else read_logs
-        batch, environments = await self._intake.decode(len(body), lambda: batch_of(parse(body), arrival.agent))
+        def decode() -> tuple[Batch, list[str]]:
+            return batch_of(parse_logs(body), arrival.agent) if content_type == JSON else decode_logs(body, arrival.agent)
+
+        batch, environments = await self._intake.decode(len(body), decode)
         return answer(await self._intake.take(batch, arrival, default_system=DEFAULT_SYSTEM, environments=environments))
 
     async def _learn_spans(self, body: bytes, content_type: str, arrival: Arrival) -> Message:

@@ -1,0 +1,128 @@
+"""Export requests of OpenTelemetry whose attributes were read before, and our layout of them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from google.protobuf.descriptor import Descriptor, FieldDescriptor
+from google.protobuf.message import DecodeError
+from hypothesis import given
+from hypothesis import strategies as st
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
+from opentelemetry.proto.common.v1.common_pb2 import AnyValue
+from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
+
+from elis.ingest.v1 import otlp_pb2 as pb
+from kit.errors import InvalidArgument
+from services.ingest.receivers.otlp import batch_of, decode_logs
+from services.ingest.tokens import Agent
+
+AGENT = Agent("token-1", "agents", "")
+BOUND = Agent("token-2", "agents", "bound")
+_BYTES = (FieldDescriptor.TYPE_MESSAGE, FieldDescriptor.TYPE_STRING, FieldDescriptor.TYPE_BYTES)
+_NUMBERS = (FieldDescriptor.TYPE_ENUM, FieldDescriptor.TYPE_INT32)
+
+
+def export(*records: LogRecord, service: str = "orders") -> ExportLogsServiceRequest:
+    request = ExportLogsServiceRequest()
+    resource_logs = request.resource_logs.add()
+    resource_logs.resource.attributes.add(key="service.name").value.string_value = service
+    resource_logs.scope_logs.add().log_records.extend(records)
+    return request
+
+
+def record(body: str = "m", **attributes: str) -> LogRecord:
+    made = LogRecord(body=AnyValue(string_value=body))
+    for key, value in attributes.items():
+        made.attributes.add(key=key).value.string_value = value
+    return made
+
+
+def encode(made: pb.OtlpLogRecord) -> bytes:
+    return pb.OtlpLogs(resource_logs=[pb.OtlpResourceLogs(scope_logs=[pb.OtlpScopeLogs(log_records=[made])])]).SerializeToString()
+
+
+def assert_layout(ours: Descriptor, theirs: Descriptor) -> None:
+    for field in ours.fields:
+        other = theirs.fields_by_number[field.number]
+        assert (field.name, field.is_repeated) == (other.name, other.is_repeated)
+        assert field.type == other.type or {field.type, other.type} <= set(_BYTES) or {field.type, other.type} <= set(_NUMBERS)
+        if field.message_type is not None:
+            assert other.message_type is not None
+            assert_layout(field.message_type, other.message_type)
+
+
+def test_the_layout_is_that_of_opentelemetry() -> None:
+    assert_layout(pb.OtlpLogs.DESCRIPTOR, ExportLogsServiceRequest.DESCRIPTOR)
+
+
+@pytest.mark.parametrize("length", [0, 1, 2, 126, 127, 128, 129, 16_383, 16_384, 20_000])
+@pytest.mark.parametrize("letter", ["a", "\0", "ä", "\U0001f600"])
+def test_texts_of_any_length_are_read(length: int, letter: str) -> None:
+    assert batch_of(export(record(letter * length)), AGENT)[0].body == [letter * length]
+
+
+@given(st.text(max_size=300))
+def test_any_text_is_read(text: str) -> None:
+    assert batch_of(export(record(text)), AGENT)[0].body == [text]
+
+
+@given(st.binary(max_size=40))
+def test_a_value_that_looks_like_a_text_is_what_protobuf_reads(raw: bytes) -> None:
+    body = encode(pb.OtlpLogRecord(body=b"\x0a" + raw))
+    try:
+        expected: Any = batch_of(ExportLogsServiceRequest.FromString(body), AGENT)
+    except DecodeError:
+        with pytest.raises(InvalidArgument):
+            decode_logs(body, AGENT)
+    else:
+        assert decode_logs(body, AGENT) == expected
+
+
+@pytest.mark.parametrize("part", ["body", "attributes"])
+@pytest.mark.parametrize("raw", [b"\x0a\x01\xff", b"\x0a\x05ab", b"\x0b"])
+def test_what_is_no_protobuf_inside_is_refused(part: str, raw: bytes) -> None:
+    body = encode(pb.OtlpLogRecord(body=raw) if part == "body" else pb.OtlpLogRecord(attributes=[raw]))
+    with pytest.raises(InvalidArgument):
+        decode_logs(body, AGENT)
+
+
+def test_records_with_the_same_attributes_share_them() -> None:
+    for _ in range(2):
+        batch, _ = batch_of(export(record("1", file="a"), record("2", file="b"), record("3", file="a")), AGENT)
+        first, second, third = batch.attributes
+        assert first == {"file": "a"}
+        assert second == {"file": "b"}
+        assert third is first
+
+
+def test_an_event_name_is_of_its_record_only() -> None:
+    named = record("1", file="a")
+    named.event_name = "login"
+    batch, _ = batch_of(export(named, record("2", file="a"), LogRecord(event_name="logout"), LogRecord()), AGENT)
+    assert batch.attributes == [{"file": "a", "event.name": "login"}, {"file": "a"}, {"event.name": "logout"}, None]
+
+
+def test_what_is_remembered_is_of_one_resource_and_one_token() -> None:
+    assert [batch_of(export(record(file="a"), service=service), AGENT)[0].service for service in ("one", "two", "one")] == [["one"], ["two"], ["one"]]
+    assert [batch_of(export(record(file="a")), agent)[0].source for agent in (AGENT, BOUND, AGENT)] == [["orders"], ["bound"], ["orders"]]
+
+
+def test_a_time_is_when_it_was_seen_where_it_is_not_known_and_numbers_have_bounds() -> None:
+    records = [
+        LogRecord(time_unix_nano=5, observed_time_unix_nano=7),
+        LogRecord(observed_time_unix_nano=7),
+        LogRecord(time_unix_nano=2**64 - 1, severity_number=30),  # type: ignore[arg-type]
+        LogRecord(severity_number=-1),  # type: ignore[arg-type]
+    ]
+    batch, _ = batch_of(export(*records), AGENT)
+    assert batch.timestamp == [5, 7, 2**63 - 1, 0]
+    assert batch.severity_number == [0, 0, 24, 0]
+
+
+def test_large_attributes_are_read_each_time() -> None:
+    large = "x" * 5_000
+    for _ in range(2):
+        batch, _ = batch_of(export(record(file=large), record(file=large)), AGENT)
+        assert batch.attributes == [{"file": large}] * 2
