@@ -52,3 +52,13 @@ def test_texts_that_look_like_times_are_marked(other: bytes) -> None:
     assert plain == orjson.loads(make_line(1, timestamp=5))
     assert marked["body"] == "2026-01-01"
     assert marked["attributes"] == {"at": TEXT_MARK + "2026-01-01T00:00:00Z", "deep": [{"on": TEXT_MARK + "2026-01-01"}], "no": "x 2026-01-01"}
+
+
+def test_documents_of_a_source_follow_each_other() -> None:
+    dated = {"at": "2026-01-01"}
+    events = [(1, "web", {}), (2, "database", dated), (3, "web", dated), (4, "database", {})]
+    content = make_content(*(make_line(number, timestamp=number, source=source, attributes=attributes) for number, source, attributes in events))
+    documents = make_documents(content, 0)
+    texts = [orjson.loads(text) for text in documents.texts]
+    assert [(text["event_id"], text["timestamp"], text["source"]) for text in texts] == [(2, 2, "database"), (4, 4, "database"), (1, 1, "web"), (3, 3, "web")]
+    assert [text.get("attributes") for text in texts] == [{"at": TEXT_MARK + "2026-01-01"}, None, None, {"at": TEXT_MARK + "2026-01-01"}]
