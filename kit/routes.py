@@ -24,22 +24,23 @@ class DirectHeaders(Headers):
 
     def __init__(self, scope: Scope) -> None:
         super().__init__(scope=scope)
-        self._first = dict(reversed(self._list))
+        self._first = {name.decode("latin-1"): value.decode("latin-1") for name, value in reversed(self._list)}
 
     def get(self, key: str, default: Any = None) -> Any:
         """Returns a header's value."""
-        value = self._first.get(key.lower().encode("latin-1"))
-        return default if value is None else value.decode("latin-1")
+        return self._first.get(key.lower(), default)
 
 
 class DirectRequest(Request):
     """A request whose headers are asked for many times."""
 
+    def __init__(self, scope: Scope, receive: Receive) -> None:
+        super().__init__(scope, receive)
+        self._headers = DirectHeaders(scope)
+
     @property
     def headers(self) -> Headers:
         """The headers."""
-        if not hasattr(self, "_headers"):
-            self._headers = DirectHeaders(self.scope)
         return self._headers
 
 

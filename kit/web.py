@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Sequence
-from functools import partial
+from functools import lru_cache, partial
 from math import inf
 from typing import Any, cast
 
@@ -182,10 +182,9 @@ def _give_whole_reply(cycle: RequestResponseCycle, status: int, headers: Sequenc
     """Sends a reply with one write; returns False, and sends nothing, for any but a plain one with its content's length."""
     if cycle.response_started or cycle.disconnected or cycle.flow.write_paused or cycle.scope["method"] == "HEAD":
         return False
-    lines = [*cycle.default_headers, *headers]
-    if dict(headers).get(b"content-length") != b"%d" % len(body) or any(_SPECIAL.search(b"%s:%s" % line) for line in lines):
+    head = _encode_head(status, (*cycle.default_headers, *headers), len(body), cycle.keep_alive)
+    if head is None:
         return False
-    head = b"".join([STATUS_LINE[status], *(b"%s: %s\r\n" % line for line in lines), b"" if cycle.keep_alive else b"connection: close\r\n", b"\r\n"])
     cycle.response_started = cycle.response_complete = True
     cycle.waiting_for_100_continue = False
     cycle.transport.write(head + body)
@@ -194,3 +193,11 @@ def _give_whole_reply(cycle: RequestResponseCycle, status: int, headers: Sequenc
         cycle.transport.close()
     cycle.on_response()
     return True
+
+
+@lru_cache(256)
+def _encode_head(status: int, headers: tuple[tuple[bytes, bytes], ...], length: int, keep_alive: bool) -> bytes | None:
+    """Returns the head of a reply, or None when it is not plain. Nearly all replies of an agent have one of a few heads."""
+    if dict(headers).get(b"content-length") != b"%d" % length or any(_SPECIAL.search(b"%s:%s" % line) for line in headers):
+        return None
+    return b"".join([STATUS_LINE[status], *(b"%s: %s\r\n" % line for line in headers), b"" if keep_alive else b"connection: close\r\n", b"\r\n"])

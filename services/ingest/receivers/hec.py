@@ -236,7 +236,7 @@ class HecReceiver:
 
 def _bounded(body: bytes, mark: bytes) -> bytes:
     """Returns a body whose records each have a mark; raises BodyTooLarge when they are too many."""
-    if len(body) > MAX_RECORDS and body.count(mark) > MAX_RECORDS:
+    if len(body) > MAX_RECORDS * len(mark) and body.count(mark) > MAX_RECORDS:
         raise BodyTooLarge(f"the request has more than {MAX_RECORDS} records")
     return body
 
