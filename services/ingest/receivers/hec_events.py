@@ -6,7 +6,8 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from functools import cache, partial
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -59,7 +60,7 @@ class _StrictEnvelope(_Envelope, gc=False, forbid_unknown_fields=True):
     """An envelope with no member that Splunk does not know."""
 
 
-class _Metadata(msgspec.Struct, frozen=True, gc=False):
+class _Metadata(NamedTuple):
     """What the members of an envelope beside event, time and host say."""
 
     source: str
@@ -135,7 +136,7 @@ def decode_events(body: bytes, query: Mapping[str, str], agent: Agent, *, strict
 def decode_raw(body: bytes, query: Mapping[str, str], agent: Agent) -> HecBatch:
     """Cuts text into records, by its declared format or the one that it looks like; the query says what it is."""
     lines = [line.removesuffix("\r") for line in decode_text(body).split("\n")]
-    metadata = _read_metadata(_Envelope(), query, agent)
+    metadata = _read_metadata(query, agent)
     log_format = FORMATS[metadata.format] if metadata.format else detect_format(lines[:50])[0]
     batch = Batch()
     for record in log_format.split(lines):
@@ -148,47 +149,45 @@ def decode_raw(body: bytes, query: Mapping[str, str], agent: Agent) -> HecBatch:
 
 def _read_columns(envelopes: Sequence[_Envelope], query: Mapping[str, str], agent: Agent) -> HecBatch:
     """Returns the records of envelopes, a column at a time; raises _InvalidError when any of them cannot be taken."""
-    default_host = query.get("host", "")
+    if not envelopes:
+        return HecBatch()
     # The envelopes of a request have few different metadata: each is read once. Attributes are shared, nobody changes them in place.
-    known: dict[tuple[str | None, str | None, str | None, bytes], _Metadata] = {}
-    metadata: list[_Metadata] = []
-    for envelope, fields in zip(envelopes, _copy_raws([envelope.fields for envelope in envelopes]), strict=True):
-        key = (envelope.source, envelope.sourcetype, envelope.index, fields)
-        found = known.get(key)
-        if found is None:
-            found = known[key] = _read_metadata(envelope, query, agent)
-        metadata.append(found)
-    rows = len(envelopes)
+    read = cache(partial(_read_metadata, query, agent))
+    events, times, hosts, *names, fields = zip(*map(msgspec.structs.astuple, envelopes), strict=True)
+    metadata = map(read, *names, _copy_raws(fields))
+    source, service, attributes, system, environment, declared, severity_number, severity_text = map(list, zip(*metadata, strict=True))
+    default_host = query.get("host", "")
     batch = Batch(
-        source=[found.source for found in metadata],
-        body=_read_texts([envelope.event for envelope in envelopes]),
-        timestamp=_read_times([envelope.time for envelope in envelopes]),
-        severity_number=[found.severity_number for found in metadata],
-        severity_text=[found.severity_text for found in metadata],
-        host=[envelope.host or default_host for envelope in envelopes],
-        service=[found.service for found in metadata],
-        attributes=[found.attributes for found in metadata],
-        trace_id=[""] * rows,
-        span_id=[""] * rows,
+        source=source,
+        body=_read_texts(events),
+        timestamp=_read_times(times),
+        severity_number=severity_number,
+        severity_text=severity_text,
+        host=[host or default_host for host in hosts],
+        service=service,
+        attributes=attributes,
+        trace_id=[""] * len(source),
+        span_id=[""] * len(source),
     )
-    return HecBatch(batch, [found.system for found in metadata], [found.environment for found in metadata], [found.format for found in metadata])
+    return HecBatch(batch, system, environment, declared)
 
 
-def _read_texts(events: list[msgspec.Raw | msgspec.UnsetType]) -> list[str]:
+def _read_texts(events: Sequence[msgspec.Raw | msgspec.UnsetType]) -> list[str]:
     """Returns the texts of events, all strings decoded at once; an event of another kind is its JSON."""
     if msgspec.UNSET in events:
         raise _InvalidError("Event field is required", 12)
-    raws = _copy_raws(events)  # type: ignore[arg-type]
-    strings = [raw for raw in raws if raw[0] == _QUOTE]
-    texts = _decode_texts(b"[%s]" % b",".join(strings))
+    raws: list[bytes] = []
+    try:
+        texts = _decode_texts(b"[%s]" % b",".join(events))  # type: ignore[arg-type]
+    except msgspec.ValidationError:
+        raws = _copy_raws(events)  # type: ignore[arg-type]
+        texts = _decode_texts(b"[%s]" % b",".join([raw for raw in raws if raw[0] == _QUOTE]))
     if "" in texts or any(map(str.isspace, texts)):
         raise _InvalidError("Event field cannot be blank", 13)
-    if len(strings) == len(raws):
-        return texts
     if b"null" in raws:
         raise _InvalidError("Event field is required", 12)
     decoded = iter(texts)
-    return [next(decoded) if raw[0] == _QUOTE else raw.decode() for raw in raws]
+    return [next(decoded) if raw[0] == _QUOTE else raw.decode() for raw in raws] or texts
 
 
 def _copy_raws(raws: Sequence[msgspec.Raw]) -> list[bytes]:
@@ -197,7 +196,7 @@ def _copy_raws(raws: Sequence[msgspec.Raw]) -> list[bytes]:
     return copies if len(copies) == len(raws) else list(map(bytes, raws))
 
 
-def _read_times(times: list[msgspec.Raw | msgspec.UnsetType]) -> list[int]:
+def _read_times(times: Sequence[msgspec.Raw | msgspec.UnsetType]) -> list[int]:
     """Returns nanoseconds since 1970; 0 where there is no time."""
     present = [time for time in times if time is not msgspec.UNSET]
     if not present:
@@ -267,13 +266,16 @@ def _decode_envelope(text: str, value: Any, decoder: msgspec.json.Decoder[Any]) 
     return envelope
 
 
-def _read_metadata(envelope: _Envelope, query: Mapping[str, str], agent: Agent) -> _Metadata:
-    sourcetype = envelope.sourcetype or query.get("sourcetype", "")
-    given_source = envelope.source or query.get("source", "")
-    index = envelope.index or query.get("index", "")
+def _read_metadata(
+    query: Mapping[str, str], agent: Agent, source: str | None = None, sourcetype: str | None = None, index: str | None = None, fields: bytes = b""
+) -> _Metadata:
+    """Returns what the members of an envelope say, each of them in the query where the envelope has none."""
+    sourcetype = sourcetype or query.get("sourcetype", "")
+    given_source = source or query.get("source", "")
+    index = index or query.get("index", "")
     attributes: dict[str, Any] = {}
     declared = dict.fromkeys(_DECLARATIONS, "")
-    for name, value in _fields_of(bytes(envelope.fields)).items():
+    for name, value in _fields_of(fields).items():
         if isinstance(value, dict) or (isinstance(value, list) and any(isinstance(item, dict | list) for item in value)):
             raise _InvalidError("Error in handling indexed fields", 15)
         if name in declared and isinstance(value, str):
