@@ -1,6 +1,9 @@
 """Files of Docker's json-file driver, and what agents make of them: `{"log":"message\\n","stream":"stdout","time":"…"}`.
 
-Source: Docker, daemon/logger/jsonfilelog/jsonlog (log, stream, time, attrs). A line beyond 16 KiB is cut: only its last piece
+Also what Docker's splunk driver sends unless its format is raw: `{"line":"message","source":"stdout","tag":"web-1"}`.
+
+Source: Docker, daemon/logger/jsonfilelog/jsonlog (log, stream, time, attrs) and daemon/logger/splunk (line, which is JSON itself
+when the format is json and it can be, source, tag, attrs). A line beyond 16 KiB is cut: only its last piece
 ends with a line feed. Fluent Bit's Kubernetes filter adds an object `kubernetes`.
 """
 
@@ -20,6 +23,7 @@ from services.ingest.timestamps import parse_timestamp
 
 PIECE_CHARACTERS: Final = (4_096, 16_384)
 """Least and most characters of a piece, which has 16 KiB of UTF-8."""
+_STREAMS = ("stdout", "stderr")
 _SERVICE_LABELS = ("app.kubernetes.io/name", "k8s-app", "app")
 
 
@@ -34,7 +38,7 @@ class DockerJson:
         self._inner = inner
 
     def detect(self, lines: Sequence[str]) -> float:
-        """Returns the share of objects with a text `log` and a `stream`."""
+        """Returns the share of objects with a line and the stream it was written to."""
         filled = [line for line in lines if line and not line.isspace()]
         return 0.98 * sum(1 for line in filled if _decode(line) is not None) / len(filled) if filled else 0.0
 
@@ -73,11 +77,16 @@ class DockerJson:
 
 
 def _decode(line: str) -> dict[str, Any] | None:
-    """Returns the object, or None when it is not a line of a container."""
-    if '"log"' not in line or '"stream"' not in line:
+    """Returns the object with `log` and `stream`, or None when it is not a line of a container."""
+    if '"stdout"' not in line and '"stderr"' not in line:
         return None
     fields = decode_object(line)
-    if fields is None or not isinstance(fields.get("log"), str) or fields.get("stream") not in ("stdout", "stderr"):
+    if fields is None:
+        return None
+    if "line" in fields and "tag" in fields and "log" not in fields and fields.get("source") in _STREAMS:
+        text, fields["stream"] = fields.pop("line"), fields.pop("source")
+        fields["log"] = text if isinstance(text, str) else orjson.dumps(text).decode()
+    if not isinstance(fields.get("log"), str) or fields.get("stream") not in _STREAMS:
         return None
     return fields
 
@@ -119,5 +128,5 @@ def _spell(entry: Entry) -> str:
     """Returns the line as it came, or with the joined text in it."""
     if not entry.extra:
         return entry.head
-    fields = decode_object(entry.head) or {}
+    fields = _decode(entry.head) or {}
     return orjson.dumps({**fields, "log": f"{entry.text}\n" if entry.whole else entry.text}).decode()

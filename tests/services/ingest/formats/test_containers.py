@@ -74,6 +74,19 @@ def test_lines_of_many_programs_are_each_parsed_by_their_own_format() -> None:
     assert len(set(batch.timestamp)) == 1
 
 
+def test_what_the_splunk_driver_of_docker_sends_is_parsed_inside() -> None:
+    # The bytes of Docker 28.5.2: format inline, and format json with a line that is JSON.
+    inline = r'{"line":"10.0.0.9 - - [02/Jan/2024:10:00:00 +0000] \"GET / HTTP/1.1\" 500 0","source":"stdout","tag":"web-1","attrs":{"team":"blue"}}'
+    json = '{"line":{"level":"error","msg":"order failed"},"source":"stderr","tag":"web-1"}'
+    assert DOCKER.detect([inline, json]) > 0.9
+    batch = parse_records("docker_json", [inline, json])
+    assert batch.body[1] == "order failed"
+    assert batch.severity_text[1] == "error"
+    access, failed = (attributes or {} for attributes in batch.attributes)
+    assert (access["log.iostream"], access["team"], access["tag"], access["http.status"]) == ("stdout", "blue", "web-1", 500)
+    assert failed["log.iostream"] == "stderr"
+
+
 def test_the_stamp_of_the_runtime_is_the_time_of_the_event() -> None:
     batch = parse_records("cri", [cri("2024-01-02 10:00:00 INFO local time of somewhere")])
     assert batch.timestamp == [1_704_189_600_000_000_001]
