@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC
 from hashlib import blake2b
+from itertools import islice
 from typing import Any, Final
 
 import msgspec
@@ -40,6 +41,8 @@ _BOM: Final = b"\xef\xbb\xbf"
 _NO_SOURCE: Final = b"{}"
 _known_rows: Final[Generations[tuple[tuple[str, str], str, Frame], EcsRow]] = Generations(1_024)
 """What documents say, by name and source of their token, their index and their frame."""
+TOGETHER: Final = 1_000
+"""Documents that are read together: what they are made of then stays in the cache of a processor."""
 MAX_MISSED: Final = 256
 """New frames of a request that are read: when there are more, its documents have little in common, and each is read by itself."""
 
@@ -119,7 +122,10 @@ def decode_bulk(body: bytes, agent: Agent, index: str, max_record_bytes: int) ->
     if len(body) > MAX_CONTAINERS and body.count(b"{") + body.count(b"[") > MAX_CONTAINERS:
         raise BodyTooLarge(f"the request has more than {MAX_CONTAINERS} objects and arrays")
     decoder = _Decoder(agent, max_record_bytes)
-    decoder.read(list(_pair_lines(body.removeprefix(_BOM).split(b"\n"), index)))
+    items = _pair_lines(body.removeprefix(_BOM).split(b"\n"), index)
+    while some := list(islice(items, TOGETHER)):
+        decoder.read(some)
+    decoder.fill_batch()
     if not decoder.understood:
         raise InvalidArgument(_MALFORMED.reason if decoder.request.actions else "request body is required")
     return decoder.request
@@ -177,7 +183,7 @@ class _Decoder:
         """Whether there was an action."""
 
     def read(self, items: Sequence[tuple[Action, bytes, ItemError | None]]) -> None:
-        """Takes the actions of the request."""
+        """Takes the next actions of the request."""
         request, rows = self.request, self._rows
         actions, numbers, keys, bodies, stamps = request.actions, request.rows, request.keys, request.batch.body, request.batch.timestamp
         frames, texts, times = cut_documents([_NO_SOURCE if error else source for _, source, error in items], self._stamps)
@@ -202,7 +208,6 @@ class _Decoder:
             rows.append(row)
             bodies.append(text)
             stamps.append(time)
-        self._fill_batch()
 
     def _recall_row(self, frame: Frame, index: str) -> EcsRow | None:
         """Returns what all documents with this frame say; None when each is to be read by itself."""
@@ -268,7 +273,7 @@ class _Decoder:
         content = blake2b(source, digest_size=16).hexdigest() if update and action.id else ""
         return row, message if found else "", time, content
 
-    def _fill_batch(self) -> None:
+    def fill_batch(self) -> None:
         """Fills the other columns of the batch."""
         rows, batch = self._rows, self.request.batch
         self.request.environments = [row.environment for row in rows]
