@@ -28,6 +28,8 @@ USUAL_RATIO = 10
 MAX_MEMBERS = 10_000
 MAX_RECORDS = 250_000
 """Records of one request: tiny ones take a hundred times more memory in work than in the body."""
+MAX_CONTAINERS = 2_000_000
+"""Objects and arrays that a request in JSON may open: an empty one has two bytes there and many here."""
 BODY_SECONDS = 30.0
 BODY_PROGRESS_BYTES = 16 * 1024
 """A body of which not as many bytes come in that time, nor its end, is given up."""
@@ -80,6 +82,12 @@ _MEMBERS: Final[dict[str, Callable[[], _Member]]] = {
 
 class BodyTooLarge(InvalidArgument):
     """A body is larger than the bound."""
+
+
+def check_containers(body: bytes) -> None:
+    """Raises BodyTooLarge when JSON opens more objects and arrays than a request may."""
+    if len(body) > MAX_CONTAINERS and body.count(b"{") + body.count(b"[") > MAX_CONTAINERS:
+        raise BodyTooLarge(f"the request has more than {MAX_CONTAINERS} objects and arrays")
 
 
 class UnsupportedEncoding(InvalidArgument):

@@ -20,7 +20,7 @@ from kit.errors import InvalidArgument
 from services.ingest.batch import Batch
 from services.ingest.formats.fields import spread_fields
 from services.ingest.generations import Generations
-from services.ingest.receivers.bodies import MAX_RECORDS, BodyTooLarge
+from services.ingest.receivers.bodies import MAX_RECORDS, BodyTooLarge, check_containers
 from services.ingest.receivers.broken_json import mend_json
 from services.ingest.receivers.elastic_fields import EcsRow, StampReader, name_origin, read_row
 from services.ingest.receivers.elastic_frames import MAX_FRAME, Frame, cut_documents, read_frame
@@ -33,8 +33,6 @@ MAX_NAMED_FIELDS: Final = 256
 """Members of a document whose names are looked up in the table of loggers' names; a larger one is read as ECS only."""
 MAX_ACTIONS: Final = MAX_RECORDS
 """Actions in one request."""
-MAX_CONTAINERS: Final = 2_000_000
-"""Objects and arrays that a request may open: an empty one has two bytes there and many here."""
 INDEX_ATTRIBUTE: Final = "elasticsearch.index"
 _ACTION_HEADS: Final = (b'{"index"', b'{"create"', b'{"update"', b'{"delete"')
 _BOM: Final = b"\xef\xbb\xbf"
@@ -119,8 +117,7 @@ def decode_bulk(body: bytes, agent: Agent, index: str, max_record_bytes: int) ->
     """
     if len(body) > 2 * MAX_ACTIONS and body.count(b"\n") > 2 * MAX_ACTIONS:
         raise BodyTooLarge(f"the request has more than {MAX_ACTIONS} actions")
-    if len(body) > MAX_CONTAINERS and body.count(b"{") + body.count(b"[") > MAX_CONTAINERS:
-        raise BodyTooLarge(f"the request has more than {MAX_CONTAINERS} objects and arrays")
+    check_containers(body)
     decoder = _Decoder(agent, max_record_bytes)
     items = _pair_lines(body.removeprefix(_BOM).split(b"\n"), index)
     while some := list(islice(items, TOGETHER)):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
 import msgspec
@@ -17,6 +17,7 @@ from kit.errors import InvalidArgument
 from services.ingest.batch import Batch
 from services.ingest.generations import Generations
 from services.ingest.groups import Outcome
+from services.ingest.receivers.bodies import MAX_RECORDS, BodyTooLarge
 from services.ingest.tokens import Agent
 
 DEFAULT_SYSTEM = "application"
@@ -29,8 +30,9 @@ _LARGEST_TIME = 2**63 - 1
 
 
 def read_spans(body: bytes) -> ExportTraceServiceRequest:
-    """Returns a request for spans from protobuf; raises InvalidArgument when it is none."""
+    """Returns a request for spans from protobuf; raises InvalidArgument when it is none, BodyTooLarge when there is too much in it."""
     try:
+        _check_count(body)
         return ExportTraceServiceRequest.FromString(body)
     except DecodeError:
         raise InvalidArgument("the body is not an ExportTraceServiceRequest") from None
@@ -39,9 +41,10 @@ def read_spans(body: bytes) -> ExportTraceServiceRequest:
 def decode_logs(body: bytes, agent: Agent) -> tuple[Batch, list[str]]:
     """Returns the records of an export request in protobuf, and the environment that each one's resource declares.
 
-    Raises InvalidArgument when the body is no such request.
+    Raises InvalidArgument when the body is no such request, BodyTooLarge when there is too much in it.
     """
     try:
+        _check_count(body)
         return _read_columns(pb.OtlpLogs.FromString(body), agent)
     except (DecodeError, UnicodeDecodeError):
         raise InvalidArgument("the body is not an ExportLogsServiceRequest") from None
@@ -50,6 +53,27 @@ def decode_logs(body: bytes, agent: Agent) -> tuple[Batch, list[str]]:
 def batch_of(request: ExportLogsServiceRequest, agent: Agent) -> tuple[Batch, list[str]]:
     """Returns the same of a request that did not come in protobuf."""
     return decode_logs(request.SerializeToString(), agent)
+
+
+def _check_count(body: bytes) -> None:
+    """Raises BodyTooLarge when a request has more resources, scopes and records (or spans: the layers have the same numbers) than one may have."""
+    if len(body) <= 2 * MAX_RECORDS:  # none of them is written in less
+        return
+    found = 0
+    for counted in _counts(body):
+        found += counted
+        if found > MAX_RECORDS:
+            raise BodyTooLarge(f"the request has more than {MAX_RECORDS} records")
+
+
+def _counts(body: bytes) -> Iterator[int]:
+    resources = pb.OtlpRequestOutline.FromString(body).resource_logs
+    yield len(resources)
+    for resource in resources:
+        scopes = pb.OtlpResourceOutline.FromString(resource).scope_logs
+        yield len(scopes)
+        for scope in scopes:
+            yield len(pb.OtlpScopeOutline.FromString(scope).log_records)
 
 
 class _Origin(msgspec.Struct, frozen=True, eq=False, gc=False):

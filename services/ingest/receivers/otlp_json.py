@@ -19,6 +19,7 @@ from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
 from kit.errors import InvalidArgument
+from services.ingest.receivers.bodies import check_containers
 from services.ingest.receivers.otlp import MAX_DEPTH
 
 _Number = int | float | str | None
@@ -121,7 +122,8 @@ _decode_spans = msgspec.json.Decoder(_Spans).decode
 
 
 def parse_logs(body: bytes) -> ExportLogsServiceRequest:
-    """Returns a request for logs; raises InvalidArgument saying where it is wrong."""
+    """Returns a request for logs; raises InvalidArgument saying where it is wrong, BodyTooLarge when there is too much in it."""
+    check_containers(body)
     request = ExportLogsServiceRequest()
     try:
         for given in _decode_logs(body).resource_logs or ():
@@ -134,7 +136,8 @@ def parse_logs(body: bytes) -> ExportLogsServiceRequest:
 
 
 def parse_spans(body: bytes) -> ExportTraceServiceRequest:
-    """Returns a request for spans, with what dependencies are learned from; raises InvalidArgument saying where it is wrong."""
+    """Returns a request for spans, with what dependencies are learned from; raises as parse_logs does."""
+    check_containers(body)
     request = ExportTraceServiceRequest()
     try:
         for given in _decode_spans(body).resource_spans or ():

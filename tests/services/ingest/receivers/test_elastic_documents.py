@@ -10,7 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from kit.errors import InvalidArgument
-from services.ingest.receivers import elastic_documents
+from services.ingest.receivers import bodies, elastic_documents
 from services.ingest.receivers.bodies import BodyTooLarge
 from services.ingest.receivers.elastic_documents import BulkRequest, decode_bulk
 from services.ingest.rejections import RejectReason
@@ -282,7 +282,7 @@ def test_the_number_of_actions_and_objects_is_bounded(monkeypatch: pytest.Monkey
     with pytest.raises(BodyTooLarge):
         decode(*([{"index": {}}, {}] * 11))
     monkeypatch.setattr(elastic_documents, "MAX_ACTIONS", 100)
-    monkeypatch.setattr(elastic_documents, "MAX_CONTAINERS", 50)
+    monkeypatch.setattr(bodies, "MAX_CONTAINERS", 50)
     with pytest.raises(BodyTooLarge):
         decode({"index": {}}, {"a": [{}] * 60})
 

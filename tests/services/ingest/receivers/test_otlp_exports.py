@@ -15,7 +15,9 @@ from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
 
 from elis.ingest.v1 import otlp_pb2 as pb
 from kit.errors import InvalidArgument
-from services.ingest.receivers.otlp import batch_of, decode_logs
+from services.ingest.receivers.bodies import MAX_CONTAINERS, MAX_RECORDS, BodyTooLarge
+from services.ingest.receivers.otlp import batch_of, decode_logs, read_spans
+from services.ingest.receivers.otlp_json import parse_logs, parse_spans
 from services.ingest.tokens import Agent
 
 AGENT = Agent("token-1", "agents", "")
@@ -126,3 +128,39 @@ def test_large_attributes_are_read_each_time() -> None:
     for _ in range(2):
         batch, _ = batch_of(export(record(file=large), record(file=large)), AGENT)
         assert batch.attributes == [{"file": large}] * 2
+
+
+MANY = MAX_RECORDS + 1
+EMPTY_MEMBERS = {
+    "resources": pb.OtlpRequestOutline(resource_logs=[b""] * MANY),
+    "scopes": pb.OtlpRequestOutline(resource_logs=[pb.OtlpResourceOutline(scope_logs=[b""] * MANY).SerializeToString()]),
+    "records": pb.OtlpRequestOutline(
+        resource_logs=[pb.OtlpResourceOutline(scope_logs=[pb.OtlpScopeOutline(log_records=[b""] * MANY).SerializeToString()]).SerializeToString()]
+    ),
+}
+
+
+@pytest.mark.parametrize("layer", EMPTY_MEMBERS)
+def test_more_members_than_a_request_may_have_are_refused(layer: str) -> None:
+    """Before any of them is read: an empty record has two bytes there and takes hundreds in work."""
+    body = EMPTY_MEMBERS[layer].SerializeToString()
+    with pytest.raises(BodyTooLarge, match=str(MAX_RECORDS)):
+        decode_logs(body, AGENT)
+    with pytest.raises(BodyTooLarge, match=str(MAX_RECORDS)):
+        read_spans(body)
+
+
+def test_as_many_records_as_a_request_may_have_are_taken() -> None:
+    """With a resource and a scope, which count too."""
+    scope = pb.OtlpScopeOutline(log_records=[b""] * (MAX_RECORDS - 2)).SerializeToString()
+    resource = pb.OtlpResourceOutline(scope_logs=[scope]).SerializeToString()
+    batch, _ = decode_logs(pb.OtlpRequestOutline(resource_logs=[resource]).SerializeToString(), AGENT)
+    assert len(batch) == MAX_RECORDS - 2
+
+
+def test_more_objects_than_json_may_open_are_refused() -> None:
+    many = b",".join([b"{}"] * (MAX_CONTAINERS + 1))
+    with pytest.raises(BodyTooLarge, match=str(MAX_CONTAINERS)):
+        parse_logs(b'{"resourceLogs":[%s]}' % many)
+    with pytest.raises(BodyTooLarge, match=str(MAX_CONTAINERS)):
+        parse_spans(b'{"resourceSpans":[%s]}' % many)

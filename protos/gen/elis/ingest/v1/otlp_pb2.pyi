@@ -180,3 +180,65 @@ class OtlpLogRecord(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___OtlpLogRecord: _TypeAlias = OtlpLogRecord  # noqa: Y015
+
+@_typing.final
+class OtlpRequestOutline(_message.Message):
+    """The same request, layer by layer, to count what is in it before anything is read: an empty record takes hundreds of bytes in work."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RESOURCE_LOGS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def resource_logs(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]: ...
+    def __init__(
+        self,
+        *,
+        resource_logs: _abc.Iterable[_builtins.bytes] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["resource_logs", b"resource_logs"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___OtlpRequestOutline: _TypeAlias = OtlpRequestOutline  # noqa: Y015
+
+@_typing.final
+class OtlpResourceOutline(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SCOPE_LOGS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def scope_logs(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]: ...
+    def __init__(
+        self,
+        *,
+        scope_logs: _abc.Iterable[_builtins.bytes] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["scope_logs", b"scope_logs"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___OtlpResourceOutline: _TypeAlias = OtlpResourceOutline  # noqa: Y015
+
+@_typing.final
+class OtlpScopeOutline(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LOG_RECORDS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def log_records(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]: ...
+    def __init__(
+        self,
+        *,
+        log_records: _abc.Iterable[_builtins.bytes] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["log_records", b"log_records"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___OtlpScopeOutline: _TypeAlias = OtlpScopeOutline  # noqa: Y015
