@@ -6,15 +6,15 @@ import struct
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 import orjson
 
 from benchmarks.corpus import Stream
-from services.ingest.simulator.events import SimulatedEvent
 from services.ingest.simulator.otlp import encode_request
 
+ItemT = TypeVar("ItemT")
 _HEAD = struct.Struct("<II")
 
 Body = tuple[int, bytes]
@@ -44,29 +44,29 @@ def read_bodies(path: Path) -> list[Body]:
 
 def hec_bodies(stream: Stream, sizes: Iterator[int]) -> Iterator[Body]:
     """Yields requests for HEC of the given numbers of events, until no event is left."""
-    position = 0
-    while position < len(stream.envelopes):
-        part = stream.envelopes[position : position + next(sizes)]
-        position += len(part)
+    for part in _cut(stream.envelopes, sizes):
         yield len(part), b"\n".join(part)
 
 
 def bulk_bodies(stream: Stream, sizes: Iterator[int]) -> Iterator[Body]:
     """Yields requests for the bulk API with the same texts, as an agent ships lines: time, message, host, file, labels."""
-    position = 0
-    while position < len(stream.envelopes):
-        part = stream.envelopes[position : position + next(sizes)]
-        position += len(part)
+    for part in _cut(stream.envelopes, sizes):
         yield len(part), b"".join(b'{"create":{}}\n%s\n' % _to_document(envelope) for envelope in part)
 
 
 def document_bodies(stream: Stream, sizes: Iterator[int]) -> Iterator[Body]:
     """Yields the same documents as JSON lines."""
-    position = 0
-    while position < len(stream.envelopes):
-        part = stream.envelopes[position : position + next(sizes)]
-        position += len(part)
+    for part in _cut(stream.envelopes, sizes):
         yield len(part), b"".join(_to_document(envelope) + b"\n" for envelope in part)
+
+
+def _cut(items: Sequence[ItemT], sizes: Iterator[int]) -> Iterator[Sequence[ItemT]]:
+    """Yields what is to be sent in parts of the given numbers, until nothing is left."""
+    position = 0
+    while position < len(items):
+        part = items[position : position + next(sizes)]
+        position += len(part)
+        yield part
 
 
 def _to_document(envelope: bytes) -> bytes:
@@ -88,10 +88,7 @@ def _to_document(envelope: bytes) -> bytes:
 
 def otlp_bodies(stream: Stream, sizes: Iterator[int], shift_ns: int = 0) -> Iterator[Body]:
     """Yields export requests; all times are moved by `shift_ns`, so that the same records can be sent again as new ones."""
-    position = 0
-    while position < len(stream.records):
-        part: Sequence[SimulatedEvent] = stream.records[position : position + next(sizes)]
-        position += len(part)
+    for part in _cut(stream.records, sizes):
         if shift_ns:
             part = [msgspec.structs.replace(event, time_ns=event.time_ns + shift_ns) for event in part]
         yield len(part), encode_request(part)
