@@ -71,8 +71,8 @@ class Run:
             if name in self._chosen:
                 step()
         self._measure_loads([name for name in SMALL if name in self._chosen])
-        if "elasticsearch" in self._chosen and "loads" in self.results:
-            self._report.show_ratios(self.results["loads"], self.results["elasticsearch"], self.results.get("storage"))
+        if "elasticsearch" in self._chosen and self.results.keys() & {"loads", "processes"}:
+            self._report.show_ratios(self.results)
 
     def _measure_loads(self, names: list[str]) -> None:
         results: list[LoadResult] = []

@@ -90,27 +90,36 @@ class Report:
         self._row(table, "stored bytes per event", (f"{r.stored_bytes:,.0f}" for r in results))
         self._console.print(table)
 
-    def show_ratios(self, loads: Sequence[dict[str, Any]], elastic: Sequence[dict[str, Any]], storage: dict[str, Any] | None) -> None:
+    def show_ratios(self, results: dict[str, Any]) -> None:
         """Prints how many times what Elasticsearch took ELIS took, against the same size of request."""
-        by_size = {result["events_per_request"]: result for result in elastic}
-        compared = [(load, by_size[size]) for load in loads if (size := load["events_per_request"][1]) in by_size and load["name"] != "half"]
-        table = self._table("ELIS against Elasticsearch, in this run", [load["name"] for load, _ in compared])
+        elastic = results["elasticsearch"]
+        searchable = {result["events_per_request"]: result["events"] / result["seconds_searchable"] for result in elastic}
+        loads = [load for load in results.get("loads", ()) if load["events_per_request"][1] in searchable and load["name"] != "half"]
+        table = self._table("ELIS against Elasticsearch, in this run", [load["name"] for load in loads])
         for what in ("acknowledged", "searchable"):
-            ratios = (load[f"{what}_per_second"] / (other["events"] / other["seconds_searchable"]) for load, other in compared)
+            ratios = (load[f"{what}_per_second"] / searchable[load["events_per_request"][1]] for load in loads)
             self._row(table, f"{what}: times what Elasticsearch made searchable", (f"{ratio:.2f}" for ratio in ratios))
         self._console.print(table)
-        if storage:
-            whole = storage["blocks_table"] + storage["index"]
+        scaled = [result for result in results.get("processes", ()) if result["events_per_request"] in searchable]
+        if scaled:
+            table = self._table("several ingest processes, HEC", [f"{result['processes']} × {result['events_per_request']:,}" for result in scaled])
+            ratios = (result["events"] / result["seconds"] / searchable[result["events_per_request"]] for result in scaled)
+            self._row(table, "acknowledged: times what Elasticsearch made searchable", (f"{ratio:.2f}" for ratio in ratios))
+            self._console.print(table)
+        if "storage" in results:
+            whole = results["storage"]["blocks_table"] + results["storage"]["index"]
             least = min(result["stored_bytes"] for result in elastic)
             self._console.print(f"stored: blocks and index {whole:,.0f} bytes per event, {whole / least:.2f} of Elasticsearch's {least:,.0f}")
 
     def show_processes(self, results: Sequence[ProcessesResult]) -> None:
         """Prints what more ingest processes take."""
-        table = self._table("more ingest processes on one database, HEC", [f"{result.processes}" for result in results])
-        self._row(table, "acknowledged events/s", (f"{result.events / result.seconds:,.0f}" for result in results))
-        self._row(table, "ingest CPU µs per event", (f"{1e6 * result.ingest_cpu_seconds / result.events:,.1f}" for result in results))
-        self._row(table, "PostgreSQL CPU µs per event", (f"{1e6 * result.postgresql_cpu_seconds / result.events:,.1f}" for result in results))
-        self._console.print(table)
+        for size in dict.fromkeys(result.events_per_request for result in results):
+            chosen = [result for result in results if result.events_per_request == size]
+            table = self._table(f"more ingest processes on one database, HEC, requests of about {size:,}", [f"{result.processes}" for result in chosen])
+            self._row(table, "acknowledged events/s", (f"{result.events / result.seconds:,.0f}" for result in chosen))
+            self._row(table, "ingest CPU µs per event", (f"{1e6 * result.ingest_cpu_seconds / result.events:,.1f}" for result in chosen))
+            self._row(table, "PostgreSQL CPU µs per event", (f"{1e6 * result.postgresql_cpu_seconds / result.events:,.1f}" for result in chosen))
+            self._console.print(table)
 
     def show_growth(self, results: Sequence[GrowthResult]) -> None:
         """Prints what an event costs as ELIS fills."""

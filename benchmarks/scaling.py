@@ -27,8 +27,8 @@ from kit.targets import TARGETS
 
 PROCESSES = (1, 2, 3)
 CONNECTIONS = 4
-FIRST_SIZE = 970
-"""Events of a request; each step cuts the same events into requests of another size, so that none is sent twice."""
+FIRST_SIZES = {1_000: 970, 10_000: 9_700}
+"""Events of a request by about how many there are to be; each step cuts the same events into requests of another size, so that none is sent twice."""
 READY_SECONDS = 60.0
 GROWTH_SIZE = 1_009
 
@@ -38,6 +38,8 @@ class ProcessesResult:
     """What so many ingest processes took."""
 
     processes: int
+    events_per_request: int
+    """About."""
     events: int
     seconds: float
     ingest_cpu_seconds: float
@@ -56,20 +58,20 @@ class GrowthResult:
 
 
 def measure_processes(session: Session) -> list[ProcessesResult]:
-    """Sends the corpus to one, two and three ingest processes; waits in between until ELIS is idle."""
+    """Sends the corpus to one, two and three ingest processes, in smaller and larger requests; waits in between until ELIS is idle."""
     results = []
-    for step, count in enumerate(PROCESSES):
-        with _run_extra(session, count - 1) as (extra, urls):
-            before, used = session.processes.cpu_seconds(), _cpu_seconds(extra)
-            outcome = _send(
-                session, list(hec_bodies(session.corpus.hec, repeat(FIRST_SIZE - step))), [session.stack.credentials["hec_url"], *urls], f"processes-{count}"
-            )
-            after = subtract(session.processes.cpu_seconds(), before)
-            used = _cpu_seconds(extra) - used
-            session.await_searchable(outcome.ended_at_ns)
-        session.processes.settle(30.0)
-        session.stored += outcome.events
-        results.append(ProcessesResult(count, outcome.events, outcome.ended - outcome.started, after["ingest"] + used, after["postgresql"]))
+    for size, first in FIRST_SIZES.items():
+        for step, count in enumerate(PROCESSES):
+            with _run_extra(session, count - 1) as (extra, urls):
+                before, used = session.processes.cpu_seconds(), _cpu_seconds(extra)
+                bodies = list(hec_bodies(session.corpus.hec, repeat(first - step)))
+                outcome = _send(session, bodies, [session.stack.credentials["hec_url"], *urls], f"processes-{count}-{size}")
+                after = subtract(session.processes.cpu_seconds(), before)
+                used = _cpu_seconds(extra) - used
+                session.await_searchable(outcome.ended_at_ns)
+            session.processes.settle(30.0)
+            session.stored += outcome.events
+            results.append(ProcessesResult(count, size, outcome.events, outcome.ended - outcome.started, after["ingest"] + used, after["postgresql"]))
     session.check_count()
     return results
 
