@@ -1,14 +1,15 @@
 """Documents that differ in nothing but their time and text: what the rest of them says is read once.
 
 Agents send documents that are alike but for `@timestamp` and `message`. Both are cut out of the text of a document; what is
-left is its frame, and nearly all documents have one of a few. A frame is read with a 0 in each gap. Only if it then has
-numbers as `@timestamp` and `message`, the gaps are where those stand: so however the places of the cuts were found, a document
-means what its frame and the two values say.
+left is its frame, and nearly all documents have one of a few. A frame is read with a number of its own in each gap, one that is
+nowhere else in it. Only if `@timestamp` and `message` then are these numbers, the gaps are where those stand: so however the
+places of the cuts were found, a document means what its frame and the two values say.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import zip_longest
 from typing import Any, Final
 
 import msgspec
@@ -20,6 +21,9 @@ Frame = tuple[bytes, ...]
 """What is around the gaps of a document: two of them or, when it has no time, one."""
 MAX_FRAME: Final = 2_048
 """Bytes of a frame that is worth remembering."""
+_GAPS: Final = (7_095_081_623_814, 7_095_081_623_815)
+"""What is read in the gaps."""
+_GAP_TEXTS: Final = tuple(b"%d" % number for number in _GAPS)
 _QUOTE: Final = 0x22
 _NULL: Final = b"null"
 _EMPTY: Final = b'""'
@@ -67,15 +71,19 @@ def cut_documents(sources: Sequence[bytes], stamps: StampReader) -> tuple[list[F
 
 def read_frame(frame: Frame) -> dict[str, Any] | None:
     """Returns the members beside time and text of every document with this frame; None when its gaps are elsewhere."""
+    gaps = _GAP_TEXTS[: len(frame) - 1]
+    if any(gap in part for part in frame for gap in gaps):
+        return None
     try:
-        document = orjson.loads(b"0".join(frame))
+        document = orjson.loads(b"".join(part for pair in zip_longest(frame, gaps, fillvalue=b"") for part in pair))
     except orjson.JSONDecodeError:
         return None
-    if type(document) is not dict or type(document.pop("message", None)) is not int:
+    if type(document) is not dict:
         return None
-    if len(frame) > 2 and type(document.pop("@timestamp", None)) is not int:
+    found = [document.pop(name, None) for name in ("message", "@timestamp")[: len(gaps)]]
+    if "@timestamp" in document or any(type(number) is not int for number in found) or set(found) != set(_GAPS[: len(gaps)]):
         return None
-    return None if "@timestamp" in document else document
+    return document
 
 
 def _decode_outlines(sources: Sequence[bytes]) -> list[_Outline]:

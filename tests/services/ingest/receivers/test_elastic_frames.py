@@ -54,6 +54,11 @@ def alone(source: bytes) -> list[tuple[Any, ...]]:
         b'{"message":"second","message":0}',
         b'{"message":"a","@timestamp":"2026-11-24T09:00:00Z","@timestamp":"2026-11-24T10:00:00Z"}',
         b'{"message":"a","@timestamp":0,"@timestamp":"2026-11-24T10:00:00Z"}',
+        # The text stands around the key, in front of its own place.
+        b'{"message":5,"a":1,"message":":1,"}',
+        b'{"message":7095081623814,"a":1,"message":":1,"}',
+        b'{"message":7.095081623814e12,"a":1,"message":":1,"}',
+        b'{"@timestamp":7095081623815,"message":1,"a":1,"message":":1,"}',
         rb'{"me\u0073sage":"\"quoted\" \\ \u00e4 \ud83d\ude00"}',
         '{"message":"größer","host":{"name":"wéb"}}'.encode(),
         b'{"message":"m","data_stream":{"dataset":"nginx.access","namespace":"prod"},"service":{"name":"orders","environment":"test"}}',
