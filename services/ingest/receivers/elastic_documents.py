@@ -22,7 +22,7 @@ from services.ingest.formats.fields import spread_fields
 from services.ingest.generations import Generations
 from services.ingest.receivers.bodies import MAX_RECORDS, BodyTooLarge, check_containers
 from services.ingest.receivers.broken_json import mend_json
-from services.ingest.receivers.elastic_fields import EcsRow, StampReader, name_origin, read_row
+from services.ingest.receivers.elastic_fields import MAX_INDEX, EcsRow, StampReader, name_origin, read_row
 from services.ingest.receivers.elastic_frames import MAX_FRAME, Frame, cut_documents, read_frame
 from services.ingest.rejections import Rejection, RejectReason
 from services.ingest.tokens import Agent
@@ -118,6 +118,7 @@ def decode_bulk(body: bytes, agent: Agent, index: str, max_record_bytes: int) ->
     if len(body) > 2 * MAX_ACTIONS and body.count(b"\n") > 2 * MAX_ACTIONS:
         raise BodyTooLarge(f"the request has more than {MAX_ACTIONS} actions")
     check_containers(body)
+    index = index[:MAX_INDEX]
     decoder = _Decoder(agent, max_record_bytes)
     items = _pair_lines(body.removeprefix(_BOM).split(b"\n"), index)
     while some := list(islice(items, TOGETHER)):
@@ -317,7 +318,7 @@ def _read_action(line: bytes, index: str, decode: Callable[[bytes], _ActionLine]
     if targets.count(msgspec.UNSET) != len(targets) - 1:
         return None
     target = next(target for target in targets if target is not msgspec.UNSET)
-    return Action(_NAMES[targets.index(target)], target.index or index, "" if target.id is None else str(target.id))
+    return Action(_NAMES[targets.index(target)], (target.index or index)[:MAX_INDEX], "" if target.id is None else str(target.id))
 
 
 def _is_deeper(document: dict[str, Any], limit: int) -> bool:

@@ -25,7 +25,7 @@ _SPAN_ID = re.compile(r"[0-9a-f]{16}")
 _SILENT: Final = ("", "default", "generic")
 """Values of a data stream's parts that say nothing."""
 MAX_INDEX: Final = 255
-"""Longest name of an index, as in Elasticsearch."""
+"""Longest name of an index, as in Elasticsearch; what is longer is cut before anything remembers it."""
 
 
 class EcsRow(msgspec.Struct, frozen=True, eq=False, gc=False):
@@ -111,7 +111,6 @@ def name_origin(agent: Agent, index: str, service: str = "", dataset: str = "") 
 @lru_cache(maxsize=4_096)
 def split_index(index: str) -> tuple[str, str]:
     """Returns what an index says: the data set of a data stream, else its name without dates and versions; and the environment."""
-    index = index[:MAX_INDEX]
     stem = _ROLLING.sub("", index) or index
     match = _DATA_STREAM.fullmatch(stem)
     if match is None:

@@ -13,6 +13,7 @@ from kit.errors import InvalidArgument
 from services.ingest.receivers import bodies, elastic_documents
 from services.ingest.receivers.bodies import BodyTooLarge
 from services.ingest.receivers.elastic_documents import BulkRequest, decode_bulk
+from services.ingest.receivers.elastic_fields import MAX_INDEX
 from services.ingest.rejections import RejectReason
 from services.ingest.tokens import Agent
 
@@ -204,6 +205,12 @@ def test_bad_lines_are_answered_and_kept_and_cost_no_neighbour() -> None:
     ]
     assert {rejection.reason for rejection in request.rejections} == {RejectReason.INVALID_DOCUMENT}
     assert {rejection.source for rejection in request.rejections} == {"i"}
+
+
+def test_the_name_of_an_index_is_bounded() -> None:
+    request = decode({"create": {"_index": "a" * 300}}, {"message": "x"}, {"create": {}}, {"message": "y"}, index="b" * 300)
+    assert [action.index for action in request.actions] == ["a" * MAX_INDEX, "b" * MAX_INDEX]
+    assert [attributes and attributes["elasticsearch.index"] for attributes in request.batch.attributes] == ["a" * MAX_INDEX, "b" * MAX_INDEX]
 
 
 def test_a_line_that_is_no_action_takes_its_document_along() -> None:
