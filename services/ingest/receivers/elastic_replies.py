@@ -165,4 +165,4 @@ def _narrow(paths: tuple[_Pattern, ...], key: str) -> tuple[_Pattern, ...]:
             left += [path, *_narrow((path[1:],), key)]
         elif fnmatchcase(key, path[0]):
             left.append(path[1:])
-    return tuple(left)
+    return tuple(dict.fromkeys(left))  # many ** would lead to the same over and over

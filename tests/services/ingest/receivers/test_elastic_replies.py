@@ -79,6 +79,11 @@ def test_a_filter_path_is_bounded(path: str) -> None:
         bulk_reply(TWO, Outcome(2, 0, 0), 0, path)
 
 
+def test_a_filter_path_that_leads_to_everything_in_many_ways_costs_no_more_for_it() -> None:
+    # Without care there are 300 * 300 * 300 * 300 ways.
+    assert json_reply({"a": {"b": {"c": {"d": 1, "e": 2}}}}, "**." * 300 + "d").body == b'{"a":{"b":{"c":{"d":1}}}}'
+
+
 @pytest.mark.parametrize(
     ("error", "status", "kind"),
     [
