@@ -12,7 +12,7 @@ from elis.ingest.v1 import formats_pb2_grpc
 from kit.auth import requires
 from kit.errors import InvalidArgument
 from services.ingest.batch import Batch
-from services.ingest.formats import FORMATS, SAMPLE_LINES, Format, rank_formats
+from services.ingest.formats import FORMATS, SAMPLE_LINES, Format, parse_batch, rank_formats
 from services.ingest.joining import join_rows
 from services.ingest.masking import Masker
 from services.ingest.zones import find_zone
@@ -59,7 +59,7 @@ def try_format(request: pb.TestFormatRequest, masker: Masker) -> pb.TestFormatRe
     for record in log_format.split(lines):
         texts.append(record, source=SAMPLE_SOURCE)
         batch.append(record, source=SAMPLE_SOURCE)
-    matched = log_format.parse(batch, range(len(batch)), find_zone(request.time_zone))
+    matched = parse_batch(log_format.name, batch, range(len(batch)), find_zone(request.time_zone))
     rows = join_rows(batch, range(len(batch)), [0] * len(batch))
     # A masker of its own: what is tried is not counted as masked.
     trial = masker.with_rules(masker.rule_set)

@@ -126,6 +126,10 @@ class Intake:
 
         return timed() if size <= INLINE_BYTES else await self._worker.run(timed, inline=False)
 
+    def format_of(self, source: str, declared: str) -> str:
+        """Returns the format by which text of a source is cut: what a team set for it, else the declared one, which may be empty."""
+        return self._sources.set_format(self._masker.mask_name(source)) or declared
+
     async def take(
         self,
         batch: Batch,

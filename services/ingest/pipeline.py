@@ -10,7 +10,7 @@ from itertools import repeat
 from services.ingest.attributes import bound_attributes
 from services.ingest.batch import Batch
 from services.ingest.fingerprints import fingerprint_bodies
-from services.ingest.formats import FORMATS
+from services.ingest.formats import parse_batch
 from services.ingest.joining import join_rows
 from services.ingest.masking import Masked, Masker
 from services.ingest.rejections import Rejection, RejectReason
@@ -130,7 +130,9 @@ class Pipeline:
                 continue
             bodies = [batch.body[row] for row in members[: SourceBook.SAMPLE_LINES]]
             state = self._sources.choose_format(source, name, bodies)
-            understood = FORMATS[state.format_of(name)].parse(batch, members, state.zone)
+            understood = parse_batch(state.format_of(name), batch, members, state.zone)
+            if not name:
+                self._sources.judge_format(state, len(members), understood)
             if not state.set_plain:
                 unparsed[source] += len(members) - understood
         return unparsed

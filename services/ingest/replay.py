@@ -195,7 +195,7 @@ def _cut(records: Sequence[tuple[UUID, int]]) -> Iterator[tuple[list[UUID], int]
 def _cut_records(raw: bytes, format_name: str) -> list[str]:
     text = raw.decode("utf-8", "replace")
     if format_name:
-        return FORMATS[format_name].split(text.splitlines())
+        return FORMATS[format_name].split(text.split("\n"))
     return [text] if text.strip() else []
 
 

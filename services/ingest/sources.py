@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta, tzinfo
 from typing import Any
 
 import asyncpg
 import structlog
 
-from services.ingest.formats import FORMATS, detect_format
+from services.ingest.formats import FORMATS, rank_formats
 from services.ingest.rejections import storable
 from services.ingest.zones import known_zone
 
@@ -55,7 +55,16 @@ class SourceState:
     """declared, detected, or empty."""
     confidence: float = 0.0
     sampled: int = 0
-    """Lines that the detection has seen."""
+    """Records that the detection has seen."""
+    weights: dict[str, float] = field(default_factory=dict)
+    """How sure the formats are of these records, by name: the sum over the records."""
+    doubted: bool = False
+    """Whether the detection looks again; the format stays until it has seen enough."""
+    read: int = 0
+    understood: int = 0
+    """Records, and those that the detected format understood, since it was judged last."""
+    patience: int = 500
+    """Records after which the detected format is judged."""
     zone: tzinfo = UTC
     """In which stamps without a zone are read."""
     pinned: frozenset[str] = frozenset()
@@ -88,7 +97,8 @@ class SourceState:
 class SourceBook:
     """The sources of this process, kept in step with the table of sources.
 
-    Detection is sticky: after SAMPLE_LINES lines a source keeps its format until it is declared another.
+    Detection is sticky: after SAMPLE_LINES records a source keeps its format until it is declared another, or most of its
+    records are not understood (see judge_format).
     Counts are flushed once a second and may miss what a killed process had not flushed; the exact ones are
     statistics, which come from the blocks.
     """
@@ -142,7 +152,8 @@ class SourceBook:
             state.format, state.detected_by, state.confidence = row["format"], "declared", 1.0
         elif state.detections != row["detections"]:
             # The format itself stays until the next records are looked at: they may be in work right now.
-            state.detected_by, state.confidence, state.sampled = "", 0.0, 0
+            state.detected_by, state.confidence = "", 0.0
+            _look_again(state)
         state.detections = row["detections"]
         state.retention_days = row["retention_days"]
         state.configured_at = row["configured_at"]
@@ -151,6 +162,11 @@ class SourceBook:
     def state(self, name: str) -> SourceState:
         """Returns a source that was registered."""
         return self._states[name]
+
+    def set_format(self, name: str) -> str:
+        """Returns the format that a team set for a source, or an empty text."""
+        state = self._states.get(name)
+        return state.format if state is not None and "format" in state.pinned else ""
 
     def register(self, name: str, *, system: str, default_system: str, environment: str = "") -> SourceState:
         """Returns the source, making it when it is new. `system` and `environment` are what the sender says; a
@@ -180,14 +196,29 @@ class SourceBook:
             if state.detected_by != "declared" or state.format != declared:
                 state.format, state.detected_by, state.confidence, state.changed = declared, "declared", 1.0, True
         elif state.detected_by != "declared" and (not state.format or state.sampled < self.SAMPLE_LINES):
-            found, confidence = detect_format(bodies)
-            if not state.format or confidence >= state.confidence:
-                state.format, state.detected_by, state.confidence, state.changed = found.name, "detected", confidence, True
-            state.sampled += len(bodies)
+            _sample(state, bodies, enough=self.SAMPLE_LINES)
         implied = FORMATS[state.format].system
         if implied and implied != state.system and not state.system_declared and "system" not in state.pinned:
             state.system, state.changed = implied, True
         return state
+
+    def judge_format(self, state: SourceState, read: int, understood: int) -> None:
+        """Notes how many records the format of a source understood, and lets the detection look again when it was less than half.
+
+        Text that is plain is looked at again too: it may have begun with a banner. The second look comes after 500 records, each
+        further one after twice as many.
+        """
+        if state.detected_by != "detected" or state.doubted:
+            return
+        state.read += read
+        state.understood += understood
+        if state.read < state.patience:
+            return
+        if state.format == "plain" or state.understood * 2 < state.read:
+            state.patience *= 2
+            _look_again(state)
+            state.doubted = True
+        state.read = state.understood = 0
 
     async def flush(self) -> None:
         """Writes new and changed sources and the counts since the last flush; raises asyncpg's errors."""
@@ -215,3 +246,21 @@ class SourceBook:
         log.warning("too many sources in memory", sources=len(self._states), dropped=len(idle))
         for name in idle:
             del self._states[name]
+
+
+def _look_again(state: SourceState) -> None:
+    state.sampled, state.weights, state.doubted = 0, {}, False
+
+
+def _sample(state: SourceState, bodies: Sequence[str], *, enough: int) -> None:
+    """Lets the detection see records; sets the format that is surest of all it has seen since it began to look."""
+    for candidate, confidence in rank_formats(bodies):
+        state.weights[candidate.name] = state.weights.get(candidate.name, 0.0) + confidence * len(bodies)
+    state.sampled += len(bodies)
+    if state.doubted and state.sampled < enough:
+        return
+    found = max(state.weights, key=lambda name: state.weights[name])
+    if state.doubted and found != state.format:
+        log.info("a source has another format", source=state.name, before=state.format, now=found)
+    state.format, state.detected_by, state.confidence = found, "detected", state.weights[found] / state.sampled
+    state.doubted, state.changed = False, True

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import tzinfo
 from typing import Final
 
+from services.ingest.batch import Batch
 from services.ingest.formats.access_log import AccessLog
 from services.ingest.formats.apache_error import ApacheError
-from services.ingest.formats.base import Format
+from services.ingest.formats.base import Format, parse_rows
 from services.ingest.formats.containers import InnerFormats
 from services.ingest.formats.cri import Cri
 from services.ingest.formats.csv_table import CsvTable
@@ -30,7 +32,7 @@ from services.ingest.formats.sap_system_log import SapSystemLog
 from services.ingest.formats.syslog import Syslog
 from services.ingest.formats.windows_event import WindowsEvent
 
-__all__ = ["FORMATS", "SAMPLE_LINES", "Format", "detect_format", "rank_formats"]
+__all__ = ["FORMATS", "SAMPLE_LINES", "Format", "detect_format", "parse_batch", "rank_formats"]
 
 _PLAIN: Final = Plain()
 _INNER: Final = InnerFormats((NginxError(), ApacheError(), JsonLines(), AccessLog(), Syslog(), KeyValue(), Logfmt()), _PLAIN)
@@ -90,3 +92,8 @@ def rank_formats(lines: Sequence[str]) -> list[tuple[Format, float]]:
             break
     ranked = [(candidate, candidate.detect(sample)) for candidate in FORMATS.values()]
     return sorted((one for one in ranked if one[1] > 0), key=lambda one: -one[1])
+
+
+def parse_batch(name: str, batch: Batch, rows: Sequence[int], zone: tzinfo) -> int:
+    """Parses rows by the format of that name, and as plain text what it does not understand; returns how many rows the format understood."""
+    return parse_rows(FORMATS[name], _PLAIN, batch, rows, zone)

@@ -76,6 +76,20 @@ def fill_times(batch: Batch, rows: Sequence[int], lines: Sequence[tuple[str, ...
             column[rows[number]] = nanos
 
 
+def parse_rows(log_format: Format, rest: Format, batch: Batch, rows: Sequence[int], zone: tzinfo) -> int:
+    """Parses rows by a format, and by `rest` those that it leaves as they are: a line of another kind keeps its time and level too.
+
+    Returns the number of rows that the format itself understood.
+    """
+    columns: tuple[list[Any], ...] = (batch.body, batch.attributes, batch.timestamp, batch.severity_number)
+    before = [[column[row] for row in rows] for column in columns]
+    understood = log_format.parse(batch, rows, zone)
+    if understood < len(rows) and log_format is not rest:
+        left = [row for row, *values in zip(rows, *before, strict=True) if all(column[row] is value for column, value in zip(columns, values, strict=True))]
+        rest.parse(batch, left, zone)
+    return understood
+
+
 @runtime_checkable
 class FixedRecords(Protocol):
     """A format whose records have a fixed length and need no line ends between them."""

@@ -13,7 +13,7 @@ from datetime import tzinfo
 from typing import Final
 
 from services.ingest.batch import Batch
-from services.ingest.formats.base import Format
+from services.ingest.formats.base import Format, parse_rows
 from services.ingest.formats.continuation import MAX_BYTES, TraceJoiner
 
 SAMPLE: Final = 8
@@ -102,7 +102,7 @@ class InnerFormats:
                 shape = ""
             groups.setdefault(shape, []).append(row)
         for members in groups.values():
-            self._detect([bodies[row] for row in members[:SAMPLE]]).parse(batch, members, zone)
+            parse_rows(self._detect([bodies[row] for row in members[:SAMPLE]]), self._fallback, batch, members, zone)
 
     def _detect(self, texts: Sequence[str]) -> Format:
         lines = [text.partition("\n")[0][:LONGEST_LINE] for text in texts]

@@ -23,10 +23,11 @@ from services.ingest.receivers.bodies import MAX_RECORDS, BodyTooLarge, BrokenBo
 from services.ingest.receivers.credentials import parse_authorization
 from services.ingest.receivers.hec_acks import MAX_PENDING, AckLedger, parse_channel
 from services.ingest.receivers.hec_cuts import cut_events
-from services.ingest.receivers.hec_events import IDEMPOTENCY_HEADER, HecBatch, HecProblem, decode_events, decode_raw
+from services.ingest.receivers.hec_events import IDEMPOTENCY_HEADER, HecBatch, HecProblem, decode_events, decode_raw, read_query_time
 from services.ingest.receivers.hec_replies import (
     ACK_DISABLED,
     ACK_UNAVAILABLE,
+    BAD_TIME,
     BUSY,
     CHANNEL_INVALID,
     CHANNEL_MISSING,
@@ -80,13 +81,9 @@ class HecReceiver:
     def routes(self) -> list[Route]:
         """Returns the routes of this receiver."""
         base = "/services/collector"
-        event_paths = [base, *(f"{base}/event{version}" for version in _VERSION)]
-        return [
-            *(Route(path, self.receive_events, methods=["POST", "OPTIONS"]) for path in event_paths),
-            *(Route(f"{base}/raw{version}", self.receive_raw, methods=["POST", "OPTIONS"]) for version in _VERSION),
-            *(Route(f"{base}/health{version}", self.report_health, methods=["GET", "OPTIONS"]) for version in _VERSION),
-            *(Route(f"{base}/ack{version}", self.answer_acks, methods=["POST", "OPTIONS"]) for version in _VERSION),
-        ]
+        served = {"event": (self.receive_events, "POST"), "raw": (self.receive_raw, "POST"), "health": (self.report_health, "GET"), "ack": (self.answer_acks, "POST")}
+        paths = [(base, *served["event"]), *((f"{base}/{name}{version}", *how) for name, how in served.items() for version in _VERSION)]
+        return [Route(f"{path}{slash}", answer, methods=[method, "OPTIONS"]) for path, answer, method in paths for slash in ("", "/")]
 
     async def report_health(self, request: Request) -> Response:
         """Says whether the collector takes events, to anyone, as Splunk does; `?ack=true` asks for acknowledgement too."""
@@ -161,8 +158,14 @@ class HecReceiver:
         self._intake.endpoints.refused(arrival, reply.text)
         return reply.response()
 
+    def _refuse_time(self, arrival: Arrival) -> Response:
+        self._intake.endpoints.refused(arrival, "the time in the query is none")
+        return BAD_TIME.response(**{"invalid-event-number": 0})
+
     async def _store_events(self, request: Request, arrival: Arrival, channel: str, body: bytes) -> Response:
         query = _read_query(request)
+        if read_query_time(query) is None:
+            return self._refuse_time(arrival)
         decoded, problem = await self._intake.decode(len(body), lambda: decode_events(_bounded(body, b'"event"'), query, arrival.agent, strict=self._strict))
         decoded = cut_events(decoded)
         if problem is not None:
@@ -173,7 +176,9 @@ class HecReceiver:
 
     async def _store_raw(self, request: Request, arrival: Arrival, channel: str, body: bytes) -> Response:
         query = _read_query(request)
-        decoded = await self._intake.decode(len(body), lambda: decode_raw(_bounded(body, b"\n"), query, arrival.agent))
+        if read_query_time(query) is None:
+            return self._refuse_time(arrival)
+        decoded = await self._intake.decode(len(body), lambda: decode_raw(_bounded(body, b"\n"), query, arrival.agent, self._intake.format_of))
         if not len(decoded.batch):
             return self._refuse(arrival, NO_DATA)
         return await self._acknowledge(request, arrival, channel, decoded)

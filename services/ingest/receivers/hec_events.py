@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, partial
 from typing import Any, NamedTuple
 
 import msgspec
+import orjson
 
 from services.ingest.batch import Batch
 from services.ingest.encodings import decode_text
 from services.ingest.formats import FORMATS, detect_format
+from services.ingest.receivers.bodies import check_containers
 from services.ingest.severity import severity_of_number, severity_of_word
 from services.ingest.tokens import Agent
 
@@ -36,9 +38,10 @@ SOURCETYPES = {
 IDEMPOTENCY_HEADER = "x-elis-idempotency-key"
 """Names a request of ELIS's own senders, so that it is recognised when it is sent again."""
 _TIME = re.compile(rb'"?\s*(\d{1,19})(?:\.(\d{0,9})\d*)?\s*"?')
-_USUAL_TIME = rb'(?:"[1-9]\d{9}(?:\.\d{1,9})?"|[1-9]\d{9}(?:\.\d{1,9})?)'
+_USUAL_TIME = rb'(?:"[1-8]\d{9}(?:\.\d{1,9})?"|[1-8]\d{9}(?:\.\d{1,9})?)'
 _USUAL_TIMES = re.compile(rb"%b(?:,%b)*+" % (_USUAL_TIME, _USUAL_TIME))
 """Epoch seconds as nearly every sender writes them, with commas between."""
+_LARGEST_TIME = 2**63 - 1
 _QUOTE = 0x22
 _DECLARATIONS = ("system", "environment", "service")
 _SEVERITIES = ("severity", "severity_text", "level", "log.level", "loglevel")
@@ -77,7 +80,6 @@ _DECODER: msgspec.json.Decoder[Any] = msgspec.json.Decoder(_Envelope)
 _STRICT_DECODER: msgspec.json.Decoder[Any] = msgspec.json.Decoder(_StrictEnvelope)
 _decode_numbers = msgspec.json.Decoder(list[int]).decode
 _decode_texts = msgspec.json.Decoder(list[str]).decode
-_decode_fields = msgspec.json.Decoder(dict[str, Any]).decode
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,8 +112,9 @@ def decode_events(body: bytes, query: Mapping[str, str], agent: Agent, *, strict
     """Decodes concatenated envelopes up to the first bad one. Bytes that are not UTF-8 are replaced, not refused.
 
     What an envelope says about itself holds for it alone, not for those after it. `strict` refuses envelopes with members
-    that Splunk does not know, as splunkd does.
+    that Splunk does not know, as splunkd does. Raises BodyTooLarge when there is too much in the body.
     """
+    check_containers(body)
     if not body.isascii():
         try:
             body.decode()
@@ -133,16 +136,20 @@ def decode_events(body: bytes, query: Mapping[str, str], agent: Agent, *, strict
     return decoded, None
 
 
-def decode_raw(body: bytes, query: Mapping[str, str], agent: Agent) -> HecBatch:
-    """Cuts text into records, by its declared format or the one that it looks like; the query says what it is."""
+def decode_raw(body: bytes, query: Mapping[str, str], agent: Agent, format_of: Callable[[str, str], str] = lambda _, declared: declared) -> HecBatch:
+    """Cuts text into records, by its declared format or the one that it looks like; the query says what it is.
+
+    `format_of` returns the format that holds for a source, from its name and the declared format (or "").
+    """
     lines = [line.removesuffix("\r") for line in decode_text(body).split("\n")]
     metadata = _read_metadata(query, agent)
-    log_format = FORMATS[metadata.format] if metadata.format else detect_format(lines[:50])[0]
-    batch = Batch()
+    name = format_of(metadata.source, metadata.format)
+    log_format = FORMATS[name] if name else detect_format(lines[:50])[0]
+    batch, timestamp = Batch(), read_query_time(query) or 0
     for record in log_format.split(lines):
         if not record or record.isspace():
             continue
-        batch.append(record, source=metadata.source, host=query.get("host", ""), attributes=metadata.attributes)
+        batch.append(record, source=metadata.source, timestamp=timestamp, host=query.get("host", ""), attributes=metadata.attributes)
     system = query.get("system", "")
     return HecBatch(batch, [system if system in SYSTEMS else ""] * len(batch), [""] * len(batch), [metadata.format] * len(batch))
 
@@ -156,11 +163,12 @@ def _read_columns(envelopes: Sequence[_Envelope], query: Mapping[str, str], agen
     events, times, hosts, *names, fields = zip(*map(msgspec.structs.astuple, envelopes), strict=True)
     metadata = map(read, *names, _copy_raws(fields))
     source, service, attributes, system, environment, declared, severity_number, severity_text = map(list, zip(*metadata, strict=True))
-    default_host = query.get("host", "")
+    stamps = _read_times(times)
+    default_host, default_time = query.get("host", ""), read_query_time(query) or 0
     batch = Batch(
         source=source,
         body=_read_texts(events),
-        timestamp=_read_times(times),
+        timestamp=[stamp or default_time for stamp in stamps] if default_time else stamps,
         severity_number=severity_number,
         severity_text=severity_text,
         host=[host or default_host for host in hosts],
@@ -321,9 +329,12 @@ def _fields_of(raw: bytes) -> dict[str, Any]:
     if raw in _NO_FIELDS:
         return {}
     try:
-        return _decode_fields(raw)
-    except (msgspec.DecodeError, RecursionError):
-        raise _InvalidError("Error in handling indexed fields", 15) from None
+        fields = orjson.loads(raw)  # numbers beyond 64 bits become floats
+    except orjson.JSONDecodeError:
+        fields = None
+    if type(fields) is not dict:
+        raise _InvalidError("Error in handling indexed fields", 15)
+    return fields
 
 
 def parse_time(raw: bytes) -> int:
@@ -332,20 +343,32 @@ def parse_time(raw: bytes) -> int:
     Seconds by Splunk's definition; a magnitude that cannot be seconds is taken as milli-, micro- or nanoseconds,
     as other collectors do.
     """
-    match = _TIME.fullmatch(raw)
+    match = _TIME.fullmatch(raw) or _TIME.fullmatch(_write_out(raw))
     if match is None:
-        try:
-            number = float(raw.strip(b'" '))
-        except ValueError:
-            raise _InvalidError("Invalid data format", 6) from None
-        if not 0 <= number < 1e11:
-            raise _InvalidError("Invalid data format", 6)
-        return int(number * 1_000_000) * 1_000
+        raise _InvalidError("Invalid data format", 6)
     whole, fraction = int(match[1]), (match[2] or b"").ljust(9, b"0")
     if whole < 100_000_000_000:
-        return whole * 1_000_000_000 + int(fraction)
+        return min(whole * 1_000_000_000 + int(fraction), _LARGEST_TIME)
     if whole < 100_000_000_000_000:
         return whole * 1_000_000 + int(fraction[:6])
     if whole < 100_000_000_000_000_000:
         return whole * 1_000 + int(fraction[:3])
-    return min(whole, 2**63 - 1)
+    return min(whole, _LARGEST_TIME)
+
+
+def read_query_time(query: Mapping[str, str]) -> int | None:
+    """Returns the time that a query sets for records without one, as `parse_time` does; 0 when it sets none, None when it is none."""
+    if "time" not in query:
+        return 0
+    try:
+        return parse_time(query["time"].encode())
+    except _InvalidError:
+        return None
+
+
+def _write_out(raw: bytes) -> bytes:
+    """Returns a number that is written with an exponent without it; empty when it is no number."""
+    try:
+        return b"%.6f" % float(raw.strip(b'" '))
+    except ValueError:
+        return b""

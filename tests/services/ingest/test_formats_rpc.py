@@ -52,6 +52,13 @@ async def test_a_text_is_detected_parsed_and_masked(service: rpc.FormatServiceAs
     assert not second.HasField("timestamp")
 
 
+async def test_a_line_of_another_kind_is_shown_as_it_would_be_stored(service: rpc.FormatServiceAsyncStub) -> None:
+    response = await service.TestFormat(pb.TestFormatRequest(sample=f"{JSON}\n2024-01-02 10:00:00 WARN [main] no json\n", format="json_lines"))
+    assert (response.total, response.matched) == (2, 1)
+    record = response.records[1]
+    assert (record.timestamp, record.severity_number, record.body) == (1_704_189_600 * 10**9, 13, "no json")
+
+
 async def test_a_declared_format_and_zone_are_used_and_others_are_named(service: rpc.FormatServiceAsyncStub) -> None:
     sample = "2024-01-02 10:00:00 level=info msg=started order=17"
     detected = await service.TestFormat(pb.TestFormatRequest(sample=sample, time_zone="Europe/Berlin"))

@@ -74,3 +74,9 @@ async def test_what_is_joined_is_masked(running_ingest: RunningIngest, pool: asy
     assert "jane@" not in event["body"]
     assert "hunter2" not in event["body"]
     assert event["body"].count("\n") == 2
+
+
+async def test_lines_of_another_kind_keep_their_time_and_level(running_ingest: RunningIngest, pool: asyncpg.Pool[Any]) -> None:
+    await send_raw(running_ingest, f'{{"level":"info","msg":"a"}}\n{{"level":"info","msg":"b"}}\n{NOW} ERROR [main] no json\n')
+    events = await read_events(pool)
+    assert [(event["body"], event["severity_number"]) for event in events] == [("a", 9), ("b", 9), ("no json", 17)]

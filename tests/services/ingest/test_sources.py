@@ -24,6 +24,7 @@ from tests.services.ingest.conftest import RunningIngest
 
 SCOPES = ("events:write", "blocks:read", "sources:read", "sources:write")
 PLAIN = ["nothing that has a form"]
+LOGFMT = ['level=info msg="a" order=1'] * 60
 JSON = ['{"level":"info","msg":"a"}'] * 60
 
 
@@ -70,6 +71,8 @@ async def test_what_a_team_sets_beats_senders_and_detection(sources: tuple[Sourc
     assert see(book, JSON) == "sap_dump"
     assert see(book, JSON, declared="logfmt") == "sap_dump"
     assert book.state("prd").format_of("logfmt") == "sap_dump"
+    assert book.set_format("prd") == "sap_dump"
+    assert book.set_format("other") == ""
     assert book.register("other", system="", default_system="splunk").format_of("logfmt") == "logfmt"
     state = book.register("prd", system="splunk", default_system="application", environment="elsewhere")
     assert (state.system, state.environment) == ("sap", "test")
@@ -166,3 +169,45 @@ async def test_events_get_the_zone_of_their_source(running_ingest: RunningIngest
     await server.stop(1.0)
     assert line["timestamp"] == 1_782_900_000_000_000_000
     assert source.time_zone == "Europe/Berlin"
+
+
+async def test_a_first_line_of_another_kind_does_not_settle_the_format(pool: asyncpg.Pool[Any]) -> None:
+    book = SourceBook(pool)
+    assert see(book, JSON[:1]) == "json_lines"
+    assert see(book, [f"2024-01-02 10:00:{second:02d} INFO [main] alive" for second in range(10)]) == "plain"
+
+
+async def test_a_format_that_does_not_understand_most_records_is_looked_for_again(pool: asyncpg.Pool[Any]) -> None:
+    book = SourceBook(pool)
+    see(book, JSON)
+    state = book.state("prd")
+    for _ in range(4):
+        assert see(book, LOGFMT) == "json_lines", "sticky until enough records were not understood"
+        book.judge_format(state, 120, 0)
+    book.judge_format(state, 20, 0)
+    assert see(book, LOGFMT[:10]) == "json_lines", "one small request is not enough to go by"
+    assert see(book, LOGFMT) == "logfmt"
+    assert state.detected_by == "detected"
+    assert state.confidence == pytest.approx(0.9)
+
+
+async def test_plain_text_is_looked_at_again_for_it_may_have_begun_with_a_banner(pool: asyncpg.Pool[Any]) -> None:
+    book = SourceBook(pool)
+    see(book, PLAIN * 50)
+    state = book.state("prd")
+    for patience in (500, 1_000, 2_000):
+        assert see(book, PLAIN * 50) == "plain"
+        assert not state.doubted
+        book.judge_format(state, patience - 1, patience - 1)
+        assert not state.doubted
+        book.judge_format(state, 1, 1)
+        assert state.doubted
+    assert see(book, JSON) == "json_lines"
+
+
+@pytest.mark.parametrize("declared", ["json_lines", ""])
+async def test_a_format_that_is_understood_or_declared_is_not_doubted(pool: asyncpg.Pool[Any], declared: str) -> None:
+    book = SourceBook(pool)
+    see(book, JSON, declared=declared)
+    book.judge_format(book.state("prd"), 10_000, 0 if declared else 6_000)
+    assert see(book, LOGFMT) == "json_lines"

@@ -193,3 +193,10 @@ def test_raw_text_is_cut_at_line_feeds_only() -> None:
 def test_any_raw_bytes_are_cut(body: bytes) -> None:
     decoded = decode_raw(body, {}, AGENT)
     assert len(decoded.formats) == len(decoded.batch) == len(decoded.systems)
+
+
+def test_raw_text_is_cut_by_the_format_that_holds_for_its_source() -> None:
+    dump = "Runtime Errors         TIME_OUT\nABAP Program           SAPMSSY1\nDate and Time          03.05.2014 09:04:14"
+    formats = {("abap", "plain"): "sap_dump"}
+    decoded = decode_raw(f"rest of another\n{dump}".encode(), {"source": "abap", "sourcetype": "plain"}, AGENT, lambda *asked: formats[asked])
+    assert decoded.batch.body == [f"rest of another\n{dump}"]
