@@ -34,7 +34,10 @@ _COLLECT_AT = (20_000, 20, 50)
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 """Names of malloc.h (glibc)."""
-_KEPT_BYTES = 1024 * 1024
+_KEPT_BYTES = 8 * 1024 * 1024
+"""Free memory that a process keeps for later. Of less, the megabytes of each block would be given back, fetched and cleared again."""
+_MAPPED_BYTES = 2 * 1024 * 1024
+"""From this size on a buffer is memory of its own, which goes back as soon as it is free."""
 
 _SERVER_OPTIONS: list[tuple[str, Any]] = [
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
@@ -142,7 +145,7 @@ def _return_memory() -> None:
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
     if mallopt is not None:
         mallopt(_M_TRIM_THRESHOLD, _KEPT_BYTES)
-        mallopt(_M_MMAP_THRESHOLD, _KEPT_BYTES)
+        mallopt(_M_MMAP_THRESHOLD, _MAPPED_BYTES)
 
 
 async def _serve(target: str, settings: SettingsT, build: Build[SettingsT]) -> None:
