@@ -79,12 +79,12 @@ class RejectionStore:
 
     def _group(self, day: int, entries: Sequence[tuple[Arrival, Rejection]], usage: dict[str, _Usage]) -> dict[bytes, _Group]:
         groups: dict[bytes, _Group] = {}
+        senders = {arrival: self._describe(arrival) for arrival in {arrival for arrival, _ in entries}}
         for arrival, rejection in entries:
             source = storable(rejection.source)
             used = usage.setdefault(source, _Usage())
             detail = storable(self._mask(rejection.detail)[:MAX_DETAIL])
-            told = (arrival.agent.id, arrival.agent.name, arrival.protocol, arrival.address, arrival.user_agent)
-            sender = tuple(storable(text[:MAX_SENDER_TEXT]) for text in told)
+            sender = senders[arrival]
             pattern = _DIGITS.sub("#", detail)
             if used.groups >= MAX_GROUPS:
                 sender, pattern = ("",) * len(sender), ""
@@ -101,6 +101,11 @@ class RejectionStore:
                 used.kept_bytes += len(sealed)
                 group.kept.append((owner, detail, len(rejection.raw), sealed))
         return groups
+
+    def _describe(self, arrival: Arrival) -> tuple[str, ...]:
+        """Returns who sent a request; what senders say of themselves is masked."""
+        told = (arrival.agent.id, arrival.agent.name, arrival.protocol, self._mask(arrival.address), self._mask(arrival.user_agent))
+        return tuple(storable(text[:MAX_SENDER_TEXT]) for text in told)
 
     async def _insert(self, connection: SqlConnection, day: int, groups: dict[bytes, _Group]) -> None:
         # Sorted, so that two replicas cannot deadlock.

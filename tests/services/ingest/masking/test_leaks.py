@@ -55,7 +55,7 @@ def hec_requests(secret: str, now: int) -> Iterator[dict[str, Any]]:
     yield {"url": "/services/collector/event", "content": b'{"event": "' + secret.encode()}
     yield {"url": "/services/collector/event", "content": secret.encode(), "headers": {"content-encoding": secret.replace(" ", "_")}}
     yield {"url": "/services/collector/event", "content": gzip.compress(secret.encode())[:-4], "headers": {"content-encoding": "gzip"}}
-    yield {"url": "/services/collector/event", "content": orjson.dumps({"event": secret + "x" * 1_100_000, "time": now})}
+    yield {"url": "/services/collector/event", "content": orjson.dumps({"event": secret + "x" * 1_100_000, "time": now}), "headers": {"user-agent": secret}}
     yield {"url": "/services/collector/raw", "content": f"{secret}\n<34>1 2026-01-01T00:00:00Z {secret} {secret} - - - {secret}".encode()}
     query = dict.fromkeys(("host", "source", "sourcetype", "index", "channel", "token", "environment", "system"), secret)
     yield {"url": "/services/collector/raw", "params": query, "content": secret.encode()}
