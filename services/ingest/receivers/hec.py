@@ -81,7 +81,12 @@ class HecReceiver:
     def routes(self) -> list[Route]:
         """Returns the routes of this receiver."""
         base = "/services/collector"
-        served = {"event": (self.receive_events, "POST"), "raw": (self.receive_raw, "POST"), "health": (self.report_health, "GET"), "ack": (self.answer_acks, "POST")}
+        served = {
+            "event": (self.receive_events, "POST"),
+            "raw": (self.receive_raw, "POST"),
+            "health": (self.report_health, "GET"),
+            "ack": (self.answer_acks, "POST"),
+        }
         paths = [(base, *served["event"]), *((f"{base}/{name}{version}", *how) for name, how in served.items() for version in _VERSION)]
         return [Route(f"{path}{slash}", answer, methods=[method, "OPTIONS"]) for path, answer, method in paths for slash in ("", "/")]
 
@@ -160,7 +165,7 @@ class HecReceiver:
 
     def _refuse_time(self, arrival: Arrival) -> Response:
         self._intake.endpoints.refused(arrival, "the time in the query is none")
-        return BAD_TIME.response(**{"invalid-event-number": 0})
+        return BAD_TIME.response(None, **{"invalid-event-number": 0})
 
     async def _store_events(self, request: Request, arrival: Arrival, channel: str, body: bytes) -> Response:
         query = _read_query(request)

@@ -51,6 +51,8 @@ BUSY = Reply(503, "Server is busy", 9)
 CHANNEL_MISSING = Reply(400, "Data channel is missing", 10)
 CHANNEL_INVALID = Reply(400, "Invalid data channel", 11)
 ACK_DISABLED = Reply(400, "ACK is disabled", 14)
+BAD_TIME = Reply(400, "Error in handling indexed fields", 15)
+"""What splunkd says of a time in the query that it cannot read (open-telemetry/opentelemetry-collector-contrib#27008)."""
 QUERY_TOKEN = Reply(400, "Query string authorization is not enabled", 16)
 HEALTHY = Reply(200, "HEC is healthy", 17)
 QUEUES_FULL = Reply(503, "HEC is unhealthy, queues are full", 18)

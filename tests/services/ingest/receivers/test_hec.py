@@ -102,6 +102,19 @@ async def test_raw_text_is_cut_into_records(running_ingest: RunningIngest) -> No
     assert response.headers["elis-accepted"] == "2"
 
 
+async def test_a_slash_at_the_end_changes_nothing(running_ingest: RunningIngest) -> None:
+    # A redirect would send the token on to an address that is not behind TLS.
+    for path in ("", "/event", "/event/1.0", "/raw", "/raw/1.0"):
+        assert await post(running_ingest, '{"event":"a"}', f"/services/collector{path}/") == (200, {"text": "Success", "code": 0})
+
+
+async def test_a_time_in_the_query_must_be_one(running_ingest: RunningIngest) -> None:
+    refusal = {"text": "Error in handling indexed fields", "code": 15, "invalid-event-number": 0}
+    for path in (EVENT, "/services/collector/raw"):
+        assert (await post(running_ingest, '{"event":"a"}', f"{path}?time=1433188255.25"))[0] == 200
+        assert await post(running_ingest, '{"event":"a"}', f"{path}?time=now") == (400, refusal)
+
+
 async def test_health_is_told_to_anyone(running_ingest: RunningIngest) -> None:
     response = await running_ingest.web.get("/services/collector/health")
     assert (response.status_code, response.json()) == (200, {"text": "HEC is healthy", "code": 17})

@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.ingest.receivers.hec_events import decode_events, decode_raw, parse_time
+from services.ingest.receivers import bodies
+from services.ingest.receivers.bodies import BodyTooLarge
+from services.ingest.receivers.hec_events import decode_events, decode_raw, parse_time, read_query_time
 from services.ingest.tokens import Agent
 
 AGENT = Agent("t", "agent", "")
@@ -38,6 +41,8 @@ def test_concatenated_envelopes_are_read_whatever_is_between_them(separator: str
         ("1433188255253123", 1433188255_253_123_000),
         ("1433188255253123456", 1433188255_253_123_456),
         ("1.433188255e9", 1433188255 * 10**9),
+        ("1.4331882552530001e+09", 1433188255_253_000_000),
+        ("1.433188255253e12", 1433188255_253_000_000),
     ],
 )
 def test_a_time_is_read_to_the_last_digit(text: str, nanoseconds: int) -> None:
@@ -171,9 +176,44 @@ def test_many_fields_and_the_same_key_twice_are_taken() -> None:
     assert len(decoded.batch.attributes[0]) == 100_000
 
 
-@pytest.mark.parametrize(("time", "nanoseconds"), [("253402300799", 253402300799 * 10**6), ("0", 0), ("9999999999999999999", 2**63 - 1)])
+@pytest.mark.parametrize(
+    ("time", "nanoseconds"),
+    [
+        ("253402300799", 253402300799 * 10**6),
+        ("0", 0),
+        ("9999999999999999999", 2**63 - 1),
+        ("9223372036.854775807", 2**63 - 1),
+        ("9999999999", 2**63 - 1),
+        ('"9999999999.5"', 2**63 - 1),
+        ("99999999999", 2**63 - 1),
+        ("9.9e10", 2**63 - 1),
+    ],
+)
 def test_times_at_the_edge_are_kept_in_range(time: str, nanoseconds: int) -> None:
     assert parse_time(time.encode()) == nanoseconds
+    decoded, problem = decode(f'{{"event":"a","time":{time}}}{{"event":"b","time":1}}{{"event":"c","time":{time}}}')
+    assert (problem, decoded.batch.timestamp) == (None, [nanoseconds, 10**9, nanoseconds])
+
+
+def test_a_time_in_the_query_is_that_of_records_without_one() -> None:
+    decoded, _ = decode('{"event":"a","time":5}{"event":"b"}{"event":"c","time":0}', time="1433188255.25")
+    assert decoded.batch.timestamp == [5 * 10**9, 1433188255_250_000_000, 1433188255_250_000_000]
+    assert decode_raw(b"a\nb", {"time": "7"}, AGENT).batch.timestamp == [7 * 10**9] * 2
+    assert [read_query_time(query) for query in ({}, {"time": "x"}, {"time": ""}, {"time": "1"})] == [0, None, None, 10**9]
+
+
+def test_numbers_that_take_more_than_64_bits_are_kept_as_nearly_as_others_can_read_them() -> None:
+    decoded, problem = decode('{"event":"a","fields":{"a":18446744073709551615,"b":-123456789012345678901234567890,"c":[1,1e25]}}')
+    assert (problem, decoded.batch.attributes) == (None, [{"a": 2**64 - 1, "b": -1.2345678901234568e29, "c": [1, 1e25]}])
+    orjson.dumps(decoded.batch.attributes)
+
+
+@pytest.mark.parametrize("body", ['{"event":"a","fields":{"x":[%s1]}}', '{"event":[%s1]} broken'])
+def test_the_number_of_objects_and_arrays_is_bounded(monkeypatch: pytest.MonkeyPatch, body: str) -> None:
+    monkeypatch.setattr(bodies, "MAX_CONTAINERS", 50)
+    decode(body % ("[]," * 40))
+    with pytest.raises(BodyTooLarge):
+        decode(body % ("[]," * 60))
 
 
 def test_control_characters_stay_in_their_event() -> None:

@@ -25,6 +25,7 @@ HEC: list[tuple[bytes, dict[str, str], int, int]] = [
     (f'{{"event":"{CONTROL}","source":"{CONTROL}","host":"{CONTROL}"}}'.encode(), {}, 200, 0),
     (b'{"event":"\xff\xfe","source":"\xc3"}', {}, 200, 0),
     (b'{"event":"far","time":253402300799}{"event":"never","time":"9999999999999999999"}', {}, 200, 0),
+    (b'{"event":"beyond","time":99999999999}{"event":"beyond too","time":"18446744074","fields":{"n":123456789012345678901234567890}}', {}, 200, 0),
     (b'{"event":"long","source":"' + b"s" * 100_000 + b'","host":"' + b"h" * 100_000 + b'"}', {}, 200, 0),
     (b'{"event":{"a":' + b'{"a":' * 50 + b"1" + b"}" * 51 + b"}", {}, 200, 0),
     (b'{"event":"t","time":NaN}', {}, 400, 6),
