@@ -14,10 +14,14 @@ from typing import Final
 from services.ingest.batch import Batch
 from services.ingest.formats.continuation import STACK_LINE, TraceJoiner
 
-_FIRST: Final = frozenset(" \taCSTDgc.-[#")
+_FIRST: Final = frozenset(" \taCSTDWgrc.-[#")
 """First characters of the lines that only stack traces have; many other lines begin with them too."""
-_OPENINGS: Final = frozenset(("at", "Ca", "Su", "..", "Tr", "Du", "Th", "go", "cr", "--", "[s", "St", *map("".join, product(" \t", " \ta.F-/CS"))))
+_OPENINGS: Final = frozenset(
+    ("at", "Ca", "Su", "..", "Tr", "Du", "Th", "go", "cr", "--", "[s", "St", "Wr", "ru", *map("".join, product(" \t", " \tabepà.F-/+CS")))
+)
 """First two characters of these lines, but for those of PHP, which are a "#" and any digit."""
+MAX_BLANK: Final = 4
+"""Rows without text that a trace may have between two of its lines."""
 
 
 def join_rows(batch: Batch, rows: Sequence[int], requests: Sequence[int], apart: Collection[int] = ()) -> list[int]:
@@ -37,15 +41,28 @@ def join_rows(batch: Batch, rows: Sequence[int], requests: Sequence[int], apart:
     joiners: defaultdict[tuple[int, str, str, str], TraceJoiner] = defaultdict(lambda: TraceJoiner(indented=False))
     parts: defaultdict[int, list[str]] = defaultdict(list)
     kept: list[int] = []
+    blank: defaultdict[tuple[int, str, str, str], list[int]] = defaultdict(list)  # rows since the last one with a text: a trace may have such lines
+    inside: set[int] = set()
     for row in rows:
         stream = _stream_of(batch, row, requests)
         if stream not in with_trace:
             kept.append(row)
             continue
+        if not bodies[row] or bodies[row].isspace():
+            kept.append(row)
+            blank[stream].append(row)
+            continue
         head = heads.get(stream)
-        if head is None or row in apart or head in apart or not _fits(batch, row, head):
+        between = blank.pop(stream, [])
+        if len(between) > MAX_BLANK or head is None or row in apart or head in apart or not _fits(batch, row, head):
             joiners.pop(stream, None)  # what follows belongs to this row or to none
-        if joiners[stream].takes(bodies[row] or " ", batch.timestamp[row]) and head is not None:
+        joiner = joiners[stream]
+        joins = joiner.takes(bodies[row], batch.timestamp[row])
+        if "\n" in bodies[row]:
+            joiner.pass_whole(bodies[row])
+        if joins and head is not None:
+            inside.update(between)
+            parts[head].extend([bodies[empty] for empty in between])
             parts[head].append(bodies[row])
             bodies[row] = ""
             continue
@@ -53,7 +70,7 @@ def join_rows(batch: Batch, rows: Sequence[int], requests: Sequence[int], apart:
         kept.append(row)
     for head, texts in parts.items():
         bodies[head] = "\n".join([bodies[head], *texts])
-    return kept
+    return [row for row in kept if row not in inside] if inside else kept
 
 
 def _stream_of(batch: Batch, row: int, requests: Sequence[int]) -> tuple[int, str, str, str]:

@@ -47,18 +47,25 @@ class Entry:
 def join_entries(entries: Iterable[Entry | str], spell: Callable[[Entry], str]) -> list[str]:
     """Joins the pieces of a line, and the lines of a stack trace, within each stream; returns the records as `spell` writes them.
 
-    A text among the entries is a line without a wrapper: a record of its own. A stack trace is joined while its lines are at most
-    QUIET_NANOSECONDS apart, and within the bounds of a joined record.
+    A text among the entries is a line without a wrapper: a record of its own; a blank line is one too, unless it is
+    inside of a stack trace. A stack trace is joined while its lines are at most QUIET_NANOSECONDS apart, and within the bounds of a
+    joined record.
     """
     order: list[Entry | str] = []
     last: dict[str, Entry] = {}
     open_piece: dict[str, Entry] = {}
     joiners: defaultdict[str, TraceJoiner] = defaultdict(TraceJoiner)
+    blank: defaultdict[str, list[Entry]] = defaultdict(list)  # since the last line with a text
+    inside: set[int] = set()
     for entry in entries:
         if isinstance(entry, str):
             order.append(entry)
             continue
         stream = entry.stream
+        if entry.whole and stream not in open_piece and (not entry.text or entry.text.isspace()):
+            blank[stream].append(entry)
+            order.append(entry)
+            continue
         piece = open_piece.pop(stream, None)
         if piece is not None and len(piece.text) + len(entry.text) <= MAX_BYTES // 4:
             piece.text += entry.text
@@ -68,8 +75,10 @@ def join_entries(entries: Iterable[Entry | str], spell: Callable[[Entry], str]) 
                 open_piece[stream] = piece
             continue
         above = last.get(stream)
+        between = blank.pop(stream, ())
         joins = bool(entry.text) and joiners[stream].takes(entry.text, entry.stamp)
         if joins and above is not None and above.whole:
+            inside.update(map(id, between))
             above.text += f"\n{entry.text}"
             above.extra += 1
             if not entry.whole:
@@ -80,7 +89,7 @@ def join_entries(entries: Iterable[Entry | str], spell: Callable[[Entry], str]) 
             open_piece[stream] = entry
         last[stream] = entry
         order.append(entry)
-    return [entry if isinstance(entry, str) else spell(entry) for entry in order]
+    return [entry if isinstance(entry, str) else spell(entry) for entry in order if id(entry) not in inside]
 
 
 class InnerFormats:

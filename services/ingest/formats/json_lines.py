@@ -32,7 +32,7 @@ class JsonLines:
         records = join_continuations(lines)
         if not records:
             return 0.0
-        return 0.95 * sum(1 for record in records if decode_object(record.partition("\n")[0]) is not None) / len(records)
+        return 0.95 * sum(1 for record in records if decode_object(record.partition("\n")[0]) or decode_object(record)) / len(records)
 
     def split(self, lines: Iterable[str]) -> list[str]:
         """Returns one record for each line, with the stack trace lines that follow it; an OTLP export gives one for each of its log records."""

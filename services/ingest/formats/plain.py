@@ -10,11 +10,12 @@ from typing import Final
 from services.ingest import severity
 from services.ingest.batch import Batch
 from services.ingest.formats.base import add_attributes
-from services.ingest.formats.continuation import join_continuations
+from services.ingest.formats.continuation import LOGGER_LEVEL, join_continuations
 from services.ingest.formats.heads import BEHIND_LEVEL, LEVEL_FIRST, Head, HeadFields, any_head, classify, line_heads, read_head
 from services.ingest.formats.line_pattern import FEW
 from services.ingest.timestamps import parse_stamps
 
+_LOGGED = re.compile(rf"([\w.$<>/-]{{1,200}})(?: ([\w.$<>]{{1,200}}))?\n({LOGGER_LEVEL}): (.*)", re.DOTALL)
 FLOOR: Final = 0.05
 """Confidence for text of which nothing is understood: plain takes what no other format wants."""
 
@@ -159,7 +160,15 @@ def _take_unlevelled(batch: Batch, row: int, fields: HeadFields, flow: str, tag:
     """Fills row `row` from a line that names no level: what follows its stamp is the message, or `program[pid]: message`."""
     _, host, component, _, _, file, _, unnamed = fields
     attributes: dict[str, object] = {}
-    if tag:
+    if "\n" in message and (logged := _LOGGED.match(message)):
+        # java.util.logging: class and method, level and message on the next line.
+        component, function, level, message = logged.groups()
+        attributes["component"] = component
+        if function:
+            attributes["code.function"] = function
+        if not batch.severity_number[row]:
+            batch.severity_number[row], batch.severity_text[row] = severity.severity_of_word(level), level
+    elif tag:
         component, _, number = tag.rstrip()[:-2].partition("[")
         attributes["component"] = component
         attributes["process.pid"] = int(number)
