@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any, Final
 
+import orjson
 import structlog
 
+from services.ingest.batch import Batch
 from services.ingest.drafts import build_block, draft_blocks
 from services.ingest.groups import Submission
 from services.ingest.pipeline import Pipeline
@@ -16,6 +19,8 @@ log = structlog.get_logger()
 MAX_TRIES = 20_000
 """Halves of a request that are tried; beyond it the request stays refused."""
 MAX_BLOCK_EVENTS = 65_536
+UNREADABLE: Final = "elis.unreadable"
+"""Attribute of a rejected record that holds, as text, what came with it when no JSON can hold that."""
 
 
 class TooManyTries(RuntimeError):
@@ -47,9 +52,18 @@ def find_failing(pipeline: Pipeline, submission: Submission) -> dict[int, Reject
         # The error may quote the record: its kind alone is kept.
         detail = f"{type(error).__name__} while the record was parsed, masked or encoded"
         raw = batch.body[row].encode("utf-8", "surrogatepass")
-        failing[row] = Rejection(batch.source[row], RejectReason.PROCESSING_FAILED, detail, raw, batch.fields_of(row))
+        failing[row] = Rejection(batch.source[row], RejectReason.PROCESSING_FAILED, detail, raw, _fields_of(batch, row))
         log.error("record not processed", source=batch.source[row], kind=type(error).__name__)
     return failing
+
+
+def _fields_of(batch: Batch, row: int) -> dict[str, Any]:
+    fields = batch.fields_of(row)
+    try:
+        orjson.dumps(fields, option=orjson.OPT_NON_STR_KEYS)
+    except TypeError:
+        return {"attributes": {UNREADABLE: repr(fields)}}
+    return fields
 
 
 def _try(pipeline: Pipeline, submission: Submission, rows: Sequence[int]) -> Exception | None:

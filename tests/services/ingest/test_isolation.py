@@ -11,9 +11,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from services.ingest import pipeline, sources
 from services.ingest.batch import Batch
 from services.ingest.blocks import decompress_lines, list_blocks
+from services.ingest.formats import FORMATS
 from services.ingest.formats.plain import Plain
 from services.ingest.intake import Intake
 from tests.services.ingest.conftest import ARRIVAL
@@ -38,8 +38,7 @@ class Clumsy(Plain):
 @pytest.fixture(autouse=True)
 def clumsy_format(monkeypatch: pytest.MonkeyPatch) -> None:
     """Adds the format with a mistake."""
-    for module in (pipeline, sources):
-        monkeypatch.setitem(module.FORMATS, "clumsy", Clumsy())
+    monkeypatch.setitem(FORMATS, "clumsy", Clumsy())
 
 
 def batch_of(bodies: list[str], start: int = 0) -> Batch:
@@ -68,6 +67,15 @@ async def test_a_failing_record_is_rejected_alone(intake: Intake, pool: asyncpg.
     (group,) = await pool.fetch("SELECT * FROM ingest.rejection_groups")
     assert (group["reason"], group["count"]) == ("processing_failed", 2)
     assert group["detail"] == "ZeroDivisionError while the record was parsed, masked or encoded"
+
+
+async def test_what_no_json_can_hold_is_rejected_alone(intake: Intake, pool: asyncpg.Pool[Any]) -> None:
+    batch = batch_of(["a", "b", "c"])
+    batch.attributes[1] = {"number": 2**70}
+    for expected in ((2, 0, 1), (0, 3, 0)):
+        outcome = await intake.take(batch, ARRIVAL, default_system="application")
+        assert (outcome.accepted, outcome.duplicates, outcome.rejected) == expected
+    assert await bodies_of(pool) == ["a", "c"]
 
 
 async def test_requests_of_the_same_commit_do_not_suffer(intake: Intake, pool: asyncpg.Pool[Any]) -> None:
