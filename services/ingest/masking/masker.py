@@ -16,7 +16,8 @@ from services.ingest.masking.keys import TokenKeys
 from services.ingest.masking.looks import SEPARATOR, add_everywhere
 from services.ingest.masking.masked import Masked, Notes
 from services.ingest.masking.rules import BUILT_IN_RULES, MASK_PATTERN, MaskingRule
-from services.ingest.masking.ruleset import RuleSet
+from services.ingest.masking.ruleset import LONGEST_NAME, RuleSet
+from services.ingest.rejections import storable
 
 _TOKEN = re.compile(MASK_PATTERN)
 _SEPARATOR: Final = SEPARATOR.encode()
@@ -94,11 +95,12 @@ class Masker:
         return column[0]
 
     def mask_names(self, column: list[str]) -> None:
-        """Masks names in place."""
+        """Masks names in place. Those that an index of PostgreSQL cannot hold are cut to LONGEST_NAME, NUL becomes U+FFFD."""
         if not set(column).difference(self._rule_set.clean_names):
             return
         notes = Notes(self._rule_set, self._keys, None)
         self._mask_names(column, notes)
+        column[:] = [storable(name)[:LONGEST_NAME] for name in column]
         if notes.masked.hits and self._hits is not None:
             self._hits.add(notes.masked.hits)
 

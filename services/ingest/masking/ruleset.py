@@ -12,7 +12,8 @@ from services.ingest.masking.rules import MaskingRule
 
 MAX_NAMES: Final = 50_000
 """Names of hosts, services and the like whose masked form is remembered."""
-_LONGEST_NAME: Final = 256
+LONGEST_NAME: Final = 200
+"""Characters of the name of a source: those that the API takes."""
 
 
 class RuleSet:
@@ -41,7 +42,7 @@ class RuleSet:
 
     def learn_name(self, name: str, masked: str) -> None:
         """Remembers the masked form of a name."""
-        if len(name) > _LONGEST_NAME:
+        if len(name) > LONGEST_NAME or "\x00" in name:  # such is not used as it is
             return
         if len(self.clean_names) + len(self.masked_names) >= MAX_NAMES:
             self.clean_names.clear()

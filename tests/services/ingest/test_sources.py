@@ -211,3 +211,26 @@ async def test_a_format_that_is_understood_or_declared_is_not_doubted(pool: asyn
     see(book, JSON, declared=declared)
     book.judge_format(book.state("prd"), 10_000, 0 if declared else 6_000)
     assert see(book, LOGFMT) == "json_lines"
+
+
+async def test_names_that_the_database_cannot_hold_do_not_hold_up_events(running_ingest: RunningIngest, pool: asyncpg.Pool[Any]) -> None:
+    long = "".join(f"{number:x}" for number in range(4_000))  # not even compressed it fits an index
+    names = [long, "a\x00b", "a\ufffdb", f"{'x' * 190} eve@example.com"]
+    lines = b"\n".join(
+        orjson.dumps({"event": "ok", "time": 1_790_000_000, "fields": {"environment": "e\x00f"}, place: name}) for name in names for place in ("source", "host")
+    )
+    headers = {"authorization": f"Splunk {running_ingest.token}"}
+    response = await running_ingest.web.post("/services/collector/event", content=lines, headers=headers)
+    assert (response.status_code, response.json()["code"]) == (200, 0)
+
+    async def known() -> set[tuple[str, str]]:
+        return {(row["name"], row["environment"]) for row in await pool.fetch("SELECT name, environment FROM ingest.sources")}
+
+    while len(found := await known()) < 4:
+        await pool.execute("SELECT pg_sleep(0.1)")
+    stored = await pool.fetchval("SELECT lines FROM ingest.blocks")
+    events = [orjson.loads(line) for line in decompress_lines(stored).splitlines()]
+    assert {(event["source"], event["environment"]) for event in events} == found
+    assert {long[:200], "a\ufffdb"} < {name for name, _ in found}
+    assert {environment for _, environment in found} == {"e\ufffdf"}
+    assert not any("eve@" in name for name, _ in found)
