@@ -28,6 +28,8 @@ USUAL_RATIO = 10
 MAX_MEMBERS = 10_000
 MAX_RECORDS = 250_000
 """Records of one request: tiny ones take a hundred times more memory in work than in the body."""
+MAX_VALUES = 1_000_000
+"""Attributes of one request in protobuf, with the members of their values: an empty one has two bytes there and hundreds in work."""
 MAX_CONTAINERS = 2_000_000
 """Objects and arrays that a request in JSON may open: an empty one has two bytes there and many here."""
 BODY_SECONDS = 30.0
@@ -86,8 +88,27 @@ class BodyTooLarge(InvalidArgument):
 
 def check_containers(body: bytes) -> None:
     """Raises BodyTooLarge when JSON opens more objects and arrays than a request may."""
-    if len(body) > MAX_CONTAINERS and body.count(b"{") + body.count(b"[") > MAX_CONTAINERS:
-        raise BodyTooLarge(f"the request has more than {MAX_CONTAINERS} objects and arrays")
+    check_marks(body, b"{[", MAX_CONTAINERS, "objects and arrays")
+
+
+def check_marks(body: bytes, marks: bytes, largest: int, name: str) -> None:
+    """Raises BodyTooLarge when JSON has more of some characters than so many; those in its texts do not count."""
+    if len(body) > largest and _count_all(body, marks) > largest and _count_outside_texts(body, marks) > largest:
+        raise BodyTooLarge(f"the request has more than {largest} {name}")
+
+
+def _count_all(body: bytes, marks: bytes) -> int:
+    return sum(body.count(mark) for mark in marks)
+
+
+def _count_outside_texts(body: bytes, marks: bytes) -> int:
+    plain = body.replace(b"\\\\", b"").replace(b'\\"', b"")  # now every quote begins or ends a text
+    found = inside = 0
+    for start in range(0, len(plain), _PIECE_BYTES):
+        parts = plain[start : start + _PIECE_BYTES].split(b'"')
+        found += _count_all(b"".join(parts[inside::2]), marks)
+        inside ^= (len(parts) - 1) & 1
+    return found
 
 
 class UnsupportedEncoding(InvalidArgument):

@@ -9,7 +9,6 @@ import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import lru_cache
-from itertools import islice
 from typing import Any, Final
 
 import cramjam
@@ -20,14 +19,17 @@ from elis.ingest.v1.loki_pb2 import LokiPushRequest
 from kit.errors import InvalidArgument
 from services.ingest import severity
 from services.ingest.batch import Batch
-from services.ingest.receivers.bodies import MAX_RECORDS, BodyTooLarge, BrokenBody
+from services.ingest.receivers.bodies import MAX_RECORDS, MAX_VALUES, BodyTooLarge, BrokenBody, check_marks
 from services.ingest.receivers.broken_json import mend_json
+from services.ingest.receivers.protobuf_parts import Part, PartCount
 from services.ingest.tokens import Agent
 
 MAX_ENTRIES: Final = MAX_RECORDS
-"""Log lines in one request."""
-MAX_PARTS: Final = 8 * MAX_ENTRIES
-"""Messages that a protobuf body may promise, counted before any is made: an empty one has two bytes there and many here."""
+"""Streams and log lines in one request."""
+MAX_LABELS_TEXT: Final = 65_536
+"""Characters of the labels of a stream that are read: Loki itself takes 15 labels of at most 3 KiB."""
+MAX_REMEMBERED: Final = 1_024
+"""The same of labels that are remembered from request to request."""
 TENANT_ATTRIBUTE: Final = "loki.tenant"
 LABELS_ATTRIBUTE: Final = "loki.labels"
 """Keeps the labels of a stream that are not in Loki's notation."""
@@ -51,26 +53,26 @@ LEVEL_LABELS: Final = ("level", "severity_text", "severity", "lvl", "detected_le
 ENVIRONMENT_LABELS: Final = ("environment", "env", "deployment_environment", "deployment_environment_name")
 TRACE_LABELS: Final = ("trace_id", "traceid", "traceID", "traceId", "TraceID")
 SPAN_LABELS: Final = ("span_id", "spanid", "spanID", "spanId", "SpanID")
-_METADATA_ROLES: Final = (
-    ("trace_id", TRACE_LABELS),
-    ("span_id", SPAN_LABELS),
-    ("level", LEVEL_LABELS),
-    ("host", HOST_LABELS),
-    ("service", SERVICE_LABELS[:1]),
-)
-MAX_KNOWN_NAMES: Final = 64
-"""Names of structured metadata up to which a set of them is remembered."""
+_ROLES: Final = {
+    **dict.fromkeys(TRACE_LABELS, "trace_id"),
+    **dict.fromkeys(SPAN_LABELS, "span_id"),
+    **dict.fromkeys(LEVEL_LABELS, "level"),
+    **dict.fromkeys(HOST_LABELS, "host"),
+    SERVICE_LABELS[0]: "service",
+}
+"""Which column a name in structured metadata may fill, the preferred names first."""
+_RANKS: Final = {name: rank for rank, name in enumerate(_ROLES)}
 _TELLING_NOTHING: Final = ("", "unknown_service", "unknown")
 
 _LABEL = re.compile(r'\s*([^\s="{},]+)\s*=\s*"((?:[^"\\]|\\.)*)"\s*(?:,|$)', re.DOTALL)
 _ESCAPE = re.compile(r"\\(.)", re.DOTALL)
 _ESCAPED: Final = {"n": "\n", "t": "\t", "r": "\r"}
-_ENTRY = re.compile(rb'\[\s*"')
 _PORT = re.compile(r":\d{1,5}$")
 _TRACE_ID = re.compile(r"[0-9a-f]{32}")
 _SPAN_ID = re.compile(r"[0-9a-f]{16}")
-_TAGS: Final = (b"\x0a", b"\x12", b"\x1a")
-"""First bytes of the fields that hold messages."""
+
+ENTRIES: Final = PartCount(MAX_ENTRIES, "streams and entries", {1: Part(True, {2: Part(True, {})})})
+METADATA: Final = PartCount(MAX_VALUES, "labels and structured metadata", {1: Part(False, {2: Part(False, {3: Part(True, {})})})})
 
 
 class _Entry(msgspec.Struct, array_like=True, gc=False):
@@ -113,8 +115,8 @@ class _Origin:
 
 def decode_json(body: bytes, agent: Agent, tenant: str) -> LokiBatch:
     """Decodes a JSON body. Raises InvalidArgument when it is none, or a time is not nanoseconds in a string."""
-    if body.count(b"[") > MAX_ENTRIES and sum(1 for _ in islice(_ENTRY.finditer(body), MAX_ENTRIES + 1)) > MAX_ENTRIES:
-        raise BodyTooLarge(f"the request has more than {MAX_ENTRIES} entries")
+    check_marks(body, b"[", MAX_ENTRIES, "streams and entries")
+    check_marks(body, b":", MAX_VALUES, "labels and structured metadata")
     try:
         push = _decode_push(body)
     except (UnicodeDecodeError, msgspec.DecodeError) as problem:
@@ -131,18 +133,20 @@ def decode_json(body: bytes, agent: Agent, tenant: str) -> LokiBatch:
 
 def decode_protobuf(body: bytes, agent: Agent, tenant: str) -> LokiBatch:
     """Decodes the content of a protobuf body. Bytes that are not UTF-8 are replaced. Raises InvalidArgument when it is no push request."""
-    if sum(body.count(tag) for tag in _TAGS) > MAX_PARTS:
-        raise BodyTooLarge(f"the request has more than {MAX_ENTRIES} entries")
+    for parts in (ENTRIES, METADATA):
+        parts.check(body)
     try:
         push = LokiPushRequest.FromString(body)
     except DecodeError:
         raise InvalidArgument("the body is not a push request") from None
-    if sum(len(stream.entries) for stream in push.streams) > MAX_ENTRIES:
-        raise BodyTooLarge(f"the request has more than {MAX_ENTRIES} entries")
     decoded = LokiBatch()
+    left = MAX_VALUES
     for stream in push.streams:
         text = stream.labels.decode("utf-8", "replace")
-        labels = parse_labels(text)
+        labels = _recall_labels(text) if len(text) <= MAX_REMEMBERED else parse_labels(text)
+        left -= len(labels or ())
+        if left < 0:
+            raise BodyTooLarge(f"the request has more than {MAX_VALUES} labels")
         origin = _read_labels({LABELS_ATTRIBUTE: text} if labels is None else dict(labels), agent, tenant)
         entries = stream.entries
         stamps = [entry.timestamp for entry in entries]
@@ -178,9 +182,10 @@ def decompress_snappy(body: bytes, limit: int) -> bytes:
         raise BrokenBody("the body is not valid snappy") from None
 
 
-@lru_cache(maxsize=4_096)
 def parse_labels(text: str) -> tuple[tuple[str, str], ...] | None:
-    """Returns the labels of `{name="value", …}`, or None when they are not written so."""
+    """Returns the labels of `{name="value", …}`, or None when they are not written so or too long."""
+    if len(text) > MAX_LABELS_TEXT:
+        return None
     inner = text.strip()
     if not (inner.startswith("{") and inner.endswith("}")):
         return None
@@ -195,6 +200,9 @@ def parse_labels(text: str) -> tuple[tuple[str, str], ...] | None:
         labels.append((match[1], _ESCAPE.sub(lambda escape: _ESCAPED.get(escape[1], escape[1]), value) if "\\" in value else value))
         position = match.end()
     return tuple(labels)
+
+
+_recall_labels: Final = lru_cache(maxsize=4_096)(parse_labels)
 
 
 def _add(decoded: LokiBatch, origin: _Origin, timestamps: list[int], lines: list[str], metadata: Iterable[dict[str, str] | None]) -> None:
@@ -219,9 +227,11 @@ def _add(decoded: LokiBatch, origin: _Origin, timestamps: list[int], lines: list
 
 def _apply(batch: Batch, row: int, pairs: dict[str, str], origin: _Origin) -> None:
     """Moves the structured metadata of an entry into its row; what its stream says already wins. `pairs` is used up."""
-    names = tuple(pairs)
-    for role, name in _choose_names(names) if len(names) <= MAX_KNOWN_NAMES else _choose_names.__wrapped__(names):
-        value = pairs[name]
+    names = [name for name in pairs if name in _RANKS]
+    if len(names) > 1:
+        names.sort(key=_RANKS.__getitem__)
+    for name in names:
+        role, value = _ROLES[name], pairs[name]
         if value in _TELLING_NOTHING:
             continue
         if role == "trace_id":
@@ -241,12 +251,6 @@ def _apply(batch: Batch, row: int, pairs: dict[str, str], origin: _Origin) -> No
             batch.service[row] = pairs.pop(name)
     if pairs:
         batch.attributes[row] = {**pairs, **origin.attributes}
-
-
-@lru_cache(maxsize=4_096)
-def _choose_names(names: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
-    """Returns which names of structured metadata may fill which column, the preferred first. Entries have few sets of names."""
-    return tuple((role, name) for role, wanted in _METADATA_ROLES for name in wanted if name in names)
 
 
 def _read_labels(labels: dict[str, str], agent: Agent, tenant: str) -> _Origin:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Any, Final
 
 import msgspec
 import orjson
 from google.protobuf.message import DecodeError
-from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest, ExportLogsServiceResponse
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceResponse
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 
@@ -17,7 +17,8 @@ from kit.errors import InvalidArgument
 from services.ingest.batch import Batch
 from services.ingest.generations import Generations
 from services.ingest.groups import Outcome
-from services.ingest.receivers.bodies import MAX_RECORDS, BodyTooLarge
+from services.ingest.receivers.bodies import MAX_RECORDS, MAX_VALUES
+from services.ingest.receivers.protobuf_parts import Part, PartCount
 from services.ingest.tokens import Agent
 
 DEFAULT_SYSTEM = "application"
@@ -28,11 +29,33 @@ _STRING_VALUE: Final = 0x0A
 """The tag of a text in an AnyValue; its length follows."""
 _LARGEST_TIME = 2**63 - 1
 
+_VALUE: Final[dict[int, Part]] = {}
+_PAIR: Final = {2: Part(False, _VALUE)}
+_ATTRIBUTE: Final = Part(True, _PAIR)
+_VALUE[5] = Part(True, {1: Part(True, _VALUE)})
+_VALUE[6] = Part(True, {1: _ATTRIBUTE})
+_RESOURCE: Final = Part(False, {1: _ATTRIBUTE, 3: Part(True, {3: Part(True, {}), 4: Part(True, {})})})
+_SCOPE: Final = Part(False, {3: _ATTRIBUTE})
+_RECORD: Final = {5: Part(False, _VALUE), 6: _ATTRIBUTE}
+_SPAN: Final = {9: _ATTRIBUTE, 11: Part(True, {3: _ATTRIBUTE}), 13: Part(True, {4: _ATTRIBUTE}), 15: Part(False, {})}
+
+
+def _layers(fields: dict[int, Part]) -> dict[int, Part]:
+    """Returns the layers of a request with the fields of its records or spans; both have the same numbers."""
+    return {1: Part(False, {1: _RESOURCE, 2: Part(False, {1: _SCOPE, 2: Part(False, fields)})})}
+
+
+RECORDS: Final = PartCount(MAX_RECORDS, "records", {1: Part(True, {2: Part(True, {2: Part(True, {})})})})
+"""Resources, scopes and records or spans of a request: the layers have the same numbers in both."""
+LOG_VALUES: Final = PartCount(MAX_VALUES, "attributes", _layers(_RECORD))
+SPAN_VALUES: Final = PartCount(MAX_VALUES, "attributes, events and links", _layers(_SPAN))
+
 
 def read_spans(body: bytes) -> ExportTraceServiceRequest:
     """Returns a request for spans from protobuf; raises InvalidArgument when it is none, BodyTooLarge when there is too much in it."""
+    for count in (RECORDS, SPAN_VALUES):
+        count.check(body)
     try:
-        _check_count(body)
         return ExportTraceServiceRequest.FromString(body)
     except DecodeError:
         raise InvalidArgument("the body is not an ExportTraceServiceRequest") from None
@@ -43,37 +66,12 @@ def decode_logs(body: bytes, agent: Agent) -> tuple[Batch, list[str]]:
 
     Raises InvalidArgument when the body is no such request, BodyTooLarge when there is too much in it.
     """
+    for count in (RECORDS, LOG_VALUES):
+        count.check(body)
     try:
-        _check_count(body)
-        return _read_columns(pb.OtlpLogs.FromString(body), agent)
+        return read_columns(pb.OtlpLogs.FromString(body), agent)
     except (DecodeError, UnicodeDecodeError):
         raise InvalidArgument("the body is not an ExportLogsServiceRequest") from None
-
-
-def batch_of(request: ExportLogsServiceRequest, agent: Agent) -> tuple[Batch, list[str]]:
-    """Returns the same of a request that did not come in protobuf."""
-    return decode_logs(request.SerializeToString(), agent)
-
-
-def _check_count(body: bytes) -> None:
-    """Raises BodyTooLarge when a request has more resources, scopes and records (or spans: the layers have the same numbers) than one may have."""
-    if len(body) <= 2 * MAX_RECORDS:  # none of them is written in less
-        return
-    found = 0
-    for counted in _counts(body):
-        found += counted
-        if found > MAX_RECORDS:
-            raise BodyTooLarge(f"the request has more than {MAX_RECORDS} records")
-
-
-def _counts(body: bytes) -> Iterator[int]:
-    resources = pb.OtlpRequestOutline.FromString(body).resource_logs
-    yield len(resources)
-    for resource in resources:
-        scopes = pb.OtlpResourceOutline.FromString(resource).scope_logs
-        yield len(scopes)
-        for scope in scopes:
-            yield len(pb.OtlpScopeOutline.FromString(scope).log_records)
 
 
 class _Origin(msgspec.Struct, frozen=True, eq=False, gc=False):
@@ -92,7 +90,8 @@ _attributes: Final[Generations[tuple[_Origin, tuple[bytes, ...]], dict[str, Any]
 """The attributes of records, those of their origin among them, by the bytes of their own. They are shared: nobody changes them in place."""
 
 
-def _read_columns(request: pb.OtlpLogs, agent: Agent) -> tuple[Batch, list[str]]:
+def read_columns(request: pb.OtlpLogs, agent: Agent) -> tuple[Batch, list[str]]:
+    """Returns the records of an export request, and the environment that each one's resource declares."""
     records: list[pb.OtlpLogRecord] = []
     origins: list[_Origin] = []
     for resource_logs in request.resource_logs:

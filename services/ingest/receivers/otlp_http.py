@@ -17,7 +17,7 @@ from services.ingest.endpoints import Arrival
 from services.ingest.intake import Intake
 from services.ingest.receivers.bodies import UnsupportedEncoding, arrival_of, expected_size, read_body
 from services.ingest.receivers.credentials import authenticate
-from services.ingest.receivers.otlp import DEFAULT_SYSTEM, answer, batch_of, decode_logs, read_spans
+from services.ingest.receivers.otlp import DEFAULT_SYSTEM, answer, decode_logs, read_columns, read_spans
 from services.ingest.receivers.otlp_json import parse_logs, parse_spans
 from services.ingest.receivers.otlp_replies import JSON, PROTOBUF, refuse, succeed
 from services.ingest.settings import IngestSettings
@@ -80,7 +80,7 @@ class OtlpHttpReceiver:
 
     async def _store_logs(self, body: bytes, content_type: str, arrival: Arrival) -> Message:
         def decode() -> tuple[Batch, list[str]]:
-            return batch_of(parse_logs(body), arrival.agent) if content_type == JSON else decode_logs(body, arrival.agent)
+            return read_columns(parse_logs(body), arrival.agent) if content_type == JSON else decode_logs(body, arrival.agent)
 
         batch, environments = await self._intake.decode(len(body), decode)
         return answer(await self._intake.take(batch, arrival, default_system=DEFAULT_SYSTEM, environments=environments))

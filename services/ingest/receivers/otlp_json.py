@@ -8,20 +8,22 @@ from __future__ import annotations
 
 import binascii
 from base64 import b64decode
-from typing import cast
+from collections.abc import Iterator
+from typing import Final, cast
 
 import msgspec
-from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
-from opentelemetry.proto.common.v1.common_pb2 import AnyValue, InstrumentationScope, KeyValue
-from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord, SeverityNumber
+from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
+from elis.ingest.v1 import otlp_pb2 as pb
 from kit.errors import InvalidArgument
-from services.ingest.receivers.bodies import check_containers
+from services.ingest.receivers.bodies import MAX_CONTAINERS, check_marks
 from services.ingest.receivers.otlp import MAX_DEPTH
 
+_MARKS: Final = b"{[n"
+"""What opens an object or an array, or begins a null: each of them becomes a message."""
 _Number = int | float | str | None
 
 
@@ -121,15 +123,16 @@ _decode_logs = msgspec.json.Decoder(_Logs).decode
 _decode_spans = msgspec.json.Decoder(_Spans).decode
 
 
-def parse_logs(body: bytes) -> ExportLogsServiceRequest:
+def parse_logs(body: bytes) -> pb.OtlpLogs:
     """Returns a request for logs; raises InvalidArgument saying where it is wrong, BodyTooLarge when there is too much in it."""
-    check_containers(body)
-    request = ExportLogsServiceRequest()
+    check_marks(body, _MARKS, MAX_CONTAINERS, "objects, arrays and nulls")
+    request = pb.OtlpLogs()
     try:
         for given in _decode_logs(body).resource_logs or ():
-            resource_logs = request.resource_logs.add(resource=_resource(given.resource))
+            resource = pb.OtlpResource(attributes=_encode_pairs(given.resource.attributes)) if given.resource else None
+            resource_logs = request.resource_logs.add(resource=resource)
             for scope_logs in given.scope_logs or ():
-                resource_logs.scope_logs.add(scope=_scope(scope_logs.scope), log_records=[_record(record) for record in scope_logs.log_records or ()])
+                resource_logs.scope_logs.add(scope=_scope(scope_logs.scope), log_records=map(_record, scope_logs.log_records or ()))
     except (msgspec.MsgspecError, ValueError, OverflowError, RecursionError) as error:
         raise InvalidArgument(f"the body is not an ExportLogsServiceRequest in JSON: {_reason(error)}") from None
     return request
@@ -137,13 +140,13 @@ def parse_logs(body: bytes) -> ExportLogsServiceRequest:
 
 def parse_spans(body: bytes) -> ExportTraceServiceRequest:
     """Returns a request for spans, with what dependencies are learned from; raises as parse_logs does."""
-    check_containers(body)
+    check_marks(body, _MARKS, MAX_CONTAINERS, "objects, arrays and nulls")
     request = ExportTraceServiceRequest()
     try:
         for given in _decode_spans(body).resource_spans or ():
-            resource_spans = request.resource_spans.add(resource=_resource(given.resource))
+            resource_spans = request.resource_spans.add(resource=Resource(attributes=_pairs(given.resource.attributes, 0)) if given.resource else None)
             for scope_spans in given.scope_spans or ():
-                resource_spans.scope_spans.add(spans=[_span(span) for span in scope_spans.spans or ()])
+                resource_spans.scope_spans.add(spans=map(_span, scope_spans.spans or ()))
     except (msgspec.MsgspecError, ValueError, OverflowError, RecursionError) as error:
         raise InvalidArgument(f"the body is not an ExportTraceServiceRequest in JSON: {_reason(error)}") from None
     return request
@@ -156,24 +159,18 @@ def _reason(error: Exception) -> str:
     return str(error)[:200] if isinstance(error, msgspec.MsgspecError) else "a number is out of range or not readable, or bytes are not base64"
 
 
-def _resource(given: _Resource | None) -> Resource:
-    return Resource(attributes=_pairs(given.attributes, 0) if given else ())
+def _scope(given: _Scope | None) -> pb.OtlpScope | None:
+    return pb.OtlpScope(name=given.name or "", version=given.version or "", attributes=_encode_pairs(given.attributes)) if given else None
 
 
-def _scope(given: _Scope | None) -> InstrumentationScope:
-    if given is None:
-        return InstrumentationScope()
-    return InstrumentationScope(name=given.name or "", version=given.version or "", attributes=_pairs(given.attributes, 0))
-
-
-def _record(given: _Record) -> LogRecord:
-    return LogRecord(
+def _record(given: _Record) -> pb.OtlpLogRecord:
+    return pb.OtlpLogRecord(
         time_unix_nano=_whole(given.time_unix_nano),
         observed_time_unix_nano=_whole(given.observed_time_unix_nano),
-        severity_number=cast("SeverityNumber.ValueType", given.severity_number or 0),
+        severity_number=given.severity_number or 0,
         severity_text=given.severity_text or "",
-        body=_value(given.body, 0),
-        attributes=_pairs(given.attributes, 0),
+        body=b"" if given.body is None else _value(given.body, 0).SerializeToString(),
+        attributes=_encode_pairs(given.attributes),
         trace_id=_hexadecimal(given.trace_id),
         span_id=_hexadecimal(given.span_id),
         event_name=given.event_name or "",
@@ -194,13 +191,18 @@ def _span(given: _Span) -> Span:
     )
 
 
-def _pairs(given: list[_Pair] | None, depth: int) -> list[KeyValue]:
-    return [KeyValue(key=pair.key or "", value=_value(pair.value, depth)) for pair in given or ()]
+def _pairs(given: list[_Pair] | None, depth: int) -> Iterator[KeyValue]:
+    """Makes pairs one at a time: each takes much more than what it is read from."""
+    return (KeyValue(key=pair.key or "", value=None if pair.value is None else _value(pair.value, depth)) for pair in given or ())
 
 
-def _value(given: _Value | None, depth: int) -> AnyValue | None:
+def _encode_pairs(given: list[_Pair] | None) -> Iterator[bytes]:
+    return (pair.SerializeToString() for pair in _pairs(given, 0))
+
+
+def _value(given: _Value | None, depth: int) -> AnyValue:
     if given is None or depth > MAX_DEPTH:
-        return None
+        return AnyValue()
     if given.string_value is not None:
         return AnyValue(string_value=given.string_value)
     if given.int_value is not None:
@@ -209,17 +211,14 @@ def _value(given: _Value | None, depth: int) -> AnyValue | None:
         return AnyValue(bool_value=given.bool_value)
     if given.double_value is not None:
         return AnyValue(double_value=float(given.double_value))
+    value = AnyValue()
     if given.array_value is not None:
-        value = AnyValue()
-        value.array_value.values.extend(_value(item, depth + 1) or AnyValue() for item in given.array_value.values or ())
-        return value
-    if given.kvlist_value is not None:
-        value = AnyValue()
+        value.array_value.values.extend(_value(item, depth + 1) for item in given.array_value.values or ())
+    elif given.kvlist_value is not None:
         value.kvlist_value.values.extend(_pairs(given.kvlist_value.values, depth + 1))
-        return value
-    if given.bytes_value is not None:
-        return AnyValue(bytes_value=_base64(given.bytes_value))
-    return AnyValue()
+    elif given.bytes_value is not None:
+        value.bytes_value = _base64(given.bytes_value)
+    return value
 
 
 def _whole(given: _Number) -> int:

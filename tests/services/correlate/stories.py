@@ -19,7 +19,7 @@ from services.ingest.drafts import build_block, draft_blocks
 from services.ingest.masking import Masker
 from services.ingest.pipeline import Pipeline
 from services.ingest.receivers.hec_events import decode_events
-from services.ingest.receivers.otlp import batch_of
+from services.ingest.receivers.otlp import decode_logs
 from services.ingest.settings import IngestSettings
 from services.ingest.simulator import otlp
 from services.ingest.simulator.delivery import encode_event, encode_records
@@ -59,7 +59,7 @@ class Intake:
         records = [event for event in events if isinstance(event.payload, OtlpPayload)]
         if records:
             request = ExportLogsServiceRequest.FromString(otlp.encode_request(records))
-            batch, environments = batch_of(request, _AGENT)
+            batch, environments = decode_logs(request.SerializeToString(), _AGENT)
             yield from self._prepare(batch, "application", [""] * len(batch), environments, None)
 
     def _prepare(self, batch: Batch, default_system: str, systems: list[str], environments: list[str], formats: list[str] | None) -> Iterator[pb.Block]:

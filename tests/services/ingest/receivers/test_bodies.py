@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import gzip
+import json
 import zlib
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.ingest.receivers.bodies import MAX_MEMBERS, BodyTooLarge, BrokenBody, Inflation, decompress_gzip
+from services.ingest.receivers import bodies
+from services.ingest.receivers.bodies import MAX_CONTAINERS, MAX_MEMBERS, BodyTooLarge, BrokenBody, Inflation, check_containers, check_marks, decompress_gzip
 
 COMPRESSIONS: dict[str, Callable[[bytes], bytes]] = {"gzip": gzip.compress, "deflate": zlib.compress, "zlib": zlib.compress, "zstd": zstandard.compress}
 encodings = pytest.mark.parametrize("encoding", COMPRESSIONS)
@@ -80,3 +83,31 @@ def test_members_are_bounded_in_number() -> None:
     assert decompress_gzip(gzip.compress(b"") * MAX_MEMBERS, 10) == b""
     with pytest.raises(BrokenBody, match="more than 10000 gzip members"):
         decompress_gzip(gzip.compress(b"") * (MAX_MEMBERS + 1), 10)
+
+
+def count_containers(value: Any) -> int:
+    if isinstance(value, dict):
+        return 1 + sum(map(count_containers, value.values()))
+    return 1 + sum(map(count_containers, value)) if isinstance(value, list) else 0
+
+
+@given(
+    st.recursive(
+        st.text('{["\\\n\\u00e4x', max_size=6) | st.integers(),
+        lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text('{["\\x', max_size=4), inner, max_size=4),
+    ),
+    st.integers(1, 9),
+)
+def test_marks_are_counted_outside_of_texts(value: Any, piece: int) -> None:
+    body = json.dumps(value, ensure_ascii=False).encode() + b" " * 100
+    count = count_containers(value)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(bodies, "_PIECE_BYTES", piece)
+        check_marks(body, b"{[", count, "objects and arrays")
+        if count:
+            with pytest.raises(BodyTooLarge, match=f"more than {count - 1} objects and arrays"):
+                check_marks(body, b"{[", count - 1, "objects and arrays")
+
+
+def test_a_text_that_looks_like_json_opens_nothing() -> None:
+    check_containers(b'{"message":"' + b'{\\"a\\":' * (MAX_CONTAINERS + 1) + b'"}')

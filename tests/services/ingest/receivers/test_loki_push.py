@@ -13,10 +13,19 @@ from hypothesis import strategies as st
 
 from elis.ingest.v1.loki_pb2 import LokiPushRequest
 from kit.errors import InvalidArgument
-from services.ingest.receivers import loki_push
-from services.ingest.receivers.bodies import BodyTooLarge, BrokenBody
-from services.ingest.receivers.loki_push import LokiBatch, decode_json, decode_protobuf, decompress_snappy, parse_labels
+from services.ingest.receivers.bodies import MAX_VALUES, BodyTooLarge, BrokenBody
+from services.ingest.receivers.loki_push import (
+    LABELS_ATTRIBUTE,
+    MAX_ENTRIES,
+    MAX_LABELS_TEXT,
+    LokiBatch,
+    decode_json,
+    decode_protobuf,
+    decompress_snappy,
+    parse_labels,
+)
 from services.ingest.tokens import Agent
+from tests.services.ingest.receivers.protobuf_bytes import field
 
 AGENT = Agent("token-1", "shop-agents", "")
 NOW = 1_795_510_800_123_456_789
@@ -172,18 +181,44 @@ def test_very_many_labels_are_taken() -> None:
     assert len(attributes) == 100_000
 
 
-def test_the_number_of_entries_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loki_push, "MAX_ENTRIES", 10)
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"\x0a\x00" * (MAX_ENTRIES + 1),
+        field(1, b"\x12\x00" * MAX_ENTRIES),
+        field(1, field(2, b"\x1a\x00" * (MAX_VALUES + 1))),
+        field(1, field(1, b"{" + b'a="",' * 10_000 + b"}")) * 101,
+    ],
+    ids=["streams", "entries", "metadata", "labels"],
+)
+def test_more_than_a_request_may_hold_is_refused_before_it_is_made(body: bytes) -> None:
     with pytest.raises(BodyTooLarge):
-        decode_json(json_body({}, *([[str(NOW), "x"]] * 11)), AGENT, "")
-    with pytest.raises(BodyTooLarge):
-        decode_protobuf(protobuf_body(b"{}", *([(NOW, b"x", {})] * 11)), AGENT, "")
-    assert len(decode_json(json_body({}, *([[str(NOW), "[[[[[ many brackets"]] * 10)), AGENT, "").batch) == 10
+        decode_protobuf(body, AGENT, "")
 
 
-def test_a_body_of_empty_messages_is_refused_before_they_are_made() -> None:
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"streams":[{"stream":{},"values":[' + b",".join([b'["1",""]'] * MAX_ENTRIES) + b"]}]}",
+        b'{"streams":[{"stream":{' + b'"a":"",' * MAX_VALUES + b'"a":""},"values":[]}]}',
+        b'{"streams":[{"stream":{},"values":[["1","",{' + b'"a":"",' * MAX_VALUES + b'"a":""}]]}]}',
+    ],
+    ids=["entries", "labels", "metadata"],
+)
+def test_json_has_the_same_bounds(body: bytes) -> None:
     with pytest.raises(BodyTooLarge):
-        decode_protobuf(b"\x0a\x00" * (loki_push.MAX_PARTS + 1), AGENT, "")
+        decode_json(body, AGENT, "")
+
+
+def test_what_stands_in_a_line_counts_for_nothing() -> None:
+    line = "[:\n\x0a\x12\x1a" * MAX_VALUES
+    assert only(decode_json(json_body({}, [str(NOW), line]), AGENT, ""))["body"] == line
+    assert only(decode_protobuf(protobuf_body(b"{}", (NOW, line.encode(), {})), AGENT, ""))["body"] == line
+
+
+def test_labels_that_are_too_long_to_be_any_are_kept() -> None:
+    text = '{a="' + "x" * MAX_LABELS_TEXT + '"}'
+    assert only(decode_protobuf(protobuf_body(text.encode(), (NOW, b"x", {})), AGENT, ""))["attributes"] == {LABELS_ATTRIBUTE: text}
 
 
 @given(st.binary(max_size=2_000))

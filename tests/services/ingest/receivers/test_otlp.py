@@ -23,7 +23,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 
 from kit.errors import ElisError, RateLimited, Unavailable
 from services.ingest.intake import Intake
-from services.ingest.receivers.otlp import batch_of
+from services.ingest.receivers.otlp import decode_logs
 from services.ingest.tokens import Agent
 from tests.services.ingest.conftest import RunningIngest
 
@@ -47,7 +47,7 @@ def export(*bodies: str) -> ExportLogsServiceRequest:
 
 
 def test_a_record_keeps_what_the_resource_and_scope_say() -> None:
-    batch, environments = batch_of(export("boom"), Agent("t", "agent", ""))
+    batch, environments = decode_logs(export("boom").SerializeToString(), Agent("t", "agent", ""))
     assert (batch.source, batch.service, batch.host, environments) == (["orders"], ["orders"], ["h1"], ["test"])
     assert batch.attributes == [{"team": "blue", "otel.scope.name": "lib", "otel.scope.version": "1.2", "otel.scope.short": "true", "order": 42}]
     assert (batch.trace_id, batch.span_id) == ([bytes(range(16)).hex()], [""])
@@ -204,5 +204,5 @@ def test_any_message_is_taken_or_no_message(body: bytes) -> None:
         request = ExportLogsServiceRequest.FromString(body)
     except Exception:
         return
-    batch, environments = batch_of(request, Agent("t", "agent", ""))
+    batch, environments = decode_logs(request.SerializeToString(), Agent("t", "agent", ""))
     assert len(batch) == len(environments)

@@ -15,7 +15,7 @@ from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
 
 from kit.errors import InvalidArgument
-from services.ingest.receivers.otlp import MAX_DEPTH, batch_of
+from services.ingest.receivers.otlp import MAX_DEPTH, decode_logs, read_columns
 from services.ingest.receivers.otlp_json import parse_logs, parse_spans
 from services.ingest.tokens import Agent
 
@@ -93,13 +93,10 @@ def test_json_and_protobuf_are_the_same_records(
         "somethingNew": {"a": [1]},
     }
     wire = ExportLogsServiceRequest()
-    resource_logs = wire.resource_logs.add()
-    resource_logs.resource.SetInParent()
-    scope_logs = resource_logs.scope_logs.add(log_records=[record])
-    scope_logs.scope.SetInParent()
+    wire.resource_logs.add().scope_logs.add(log_records=[record])
     parsed = parse_logs(one(json.dumps(written, ensure_ascii=False)))
-    assert parsed == wire
-    assert batch_of(parsed, AGENT) == batch_of(wire, AGENT)
+    assert ExportLogsServiceRequest.FromString(parsed.SerializeToString()) == wire
+    assert read_columns(parsed, AGENT) == decode_logs(wire.SerializeToString(), AGENT)
 
 
 def test_the_example_of_the_specification_is_read() -> None:
@@ -117,7 +114,7 @@ def test_the_example_of_the_specification_is_read() -> None:
         }]
       }]
     }]}"""
-    batch, _ = batch_of(parse_logs(body), AGENT)
+    batch, _ = read_columns(parse_logs(body), AGENT)
     assert (batch.source, batch.body, batch.timestamp, batch.severity_number) == (["my.service"], ["Example log record"], [1544712660300000000], [10])
     assert (batch.trace_id, batch.span_id) == (["5b8efff798038103d269b633813fc60c"], ["eee19b7ec3c1b174"])
     assert batch.attributes == [
@@ -158,26 +155,26 @@ def test_what_is_wrong_refuses_the_request(body: bytes) -> None:
 
 def test_nothing_is_a_request_too() -> None:
     for body in (b"{}", b'{"resourceLogs":null}', b'{"resourceLogs":[{"scopeLogs":[{"logRecords":[]}]}]}', b'{"unknown":1}'):
-        assert not len(batch_of(parse_logs(body), AGENT)[0])
+        assert not len(read_columns(parse_logs(body), AGENT)[0])
     assert not parse_spans(b"{}").resource_spans
 
 
 def test_null_is_absent_and_broken_ids_are_none() -> None:
     record = '{"timeUnixNano":null,"body":null,"attributes":null,"traceId":"xyz","spanId":"12","severityText":null,"severityNumber":null}'
-    batch, _ = batch_of(parse_logs(one(record)), AGENT)
+    batch, _ = read_columns(parse_logs(one(record)), AGENT)
     assert (batch.body, batch.timestamp, batch.trace_id, batch.span_id) == ([""], [0], [""], [""])
 
 
 def test_values_are_cut_at_the_depth_that_protobuf_is_cut_at() -> None:
     deep = '{"arrayValue":{"values":[' * 100 + '{"stringValue":"x"}' + "]}}" * 100
-    batch, _ = batch_of(parse_logs(one(f'{{"body":{deep}}}')), AGENT)
+    batch, _ = read_columns(parse_logs(one(f'{{"body":{deep}}}')), AGENT)
     assert batch.body[0].count("[") == MAX_DEPTH + 1
     assert '"x"' not in batch.body[0]
 
 
 def test_control_characters_and_many_attributes_survive() -> None:
     attributes = ",".join(f'{{"key":"k{number}","value":{{"intValue":{number}}}}}' for number in range(100_000))
-    batch, _ = batch_of(parse_logs(one(f'{{"body":{{"stringValue":"a\\u0000\\r\\n\\u001b[31m"}},"attributes":[{attributes}]}}')), AGENT)
+    batch, _ = read_columns(parse_logs(one(f'{{"body":{{"stringValue":"a\\u0000\\r\\n\\u001b[31m"}},"attributes":[{attributes}]}}')), AGENT)
     assert batch.body == ["a\0\r\n\x1b[31m"]
     assert len(batch.attributes[0] or {}) == 100_000
 

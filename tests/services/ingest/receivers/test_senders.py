@@ -31,7 +31,7 @@ from services.ingest.limits import Limits
 from services.ingest.receivers.elastic_documents import decode_bulk
 from services.ingest.receivers.hec_events import decode_events, decode_raw
 from services.ingest.receivers.loki_push import decode_json
-from services.ingest.receivers.otlp import batch_of
+from services.ingest.receivers.otlp import decode_logs
 from services.ingest.settings import IngestSettings
 from services.ingest.tokens import Agent
 from tests.fixtures.callers import Issuer
@@ -271,7 +271,7 @@ def read_raw(agent: Agent) -> Batch:
 
 
 def read_otlp(agent: Agent) -> Batch:
-    return batch_of(otlp(), agent)[0]
+    return decode_logs(otlp().SerializeToString(), agent)[0]
 
 
 def read_bulk(agent: Agent) -> Batch:

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19\x65lis/ingest/v1/otlp.proto\x12\x0e\x65lis.ingest.v1\"C\n\x08OtlpLogs\x12\x37\n\rresource_logs\x18\x01 \x03(\x0b\x32 .elis.ingest.v1.OtlpResourceLogs\"u\n\x10OtlpResourceLogs\x12.\n\x08resource\x18\x01 \x01(\x0b\x32\x1c.elis.ingest.v1.OtlpResource\x12\x31\n\nscope_logs\x18\x02 \x03(\x0b\x32\x1d.elis.ingest.v1.OtlpScopeLogs\"\"\n\x0cOtlpResource\x12\x12\n\nattributes\x18\x01 \x03(\x0c\"m\n\rOtlpScopeLogs\x12(\n\x05scope\x18\x01 \x01(\x0b\x32\x19.elis.ingest.v1.OtlpScope\x12\x32\n\x0blog_records\x18\x02 \x03(\x0b\x32\x1d.elis.ingest.v1.OtlpLogRecord\">\n\tOtlpScope\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x12\n\nattributes\x18\x03 \x03(\x0c\"\xd1\x01\n\rOtlpLogRecord\x12\x16\n\x0etime_unix_nano\x18\x01 \x01(\x06\x12\x17\n\x0fseverity_number\x18\x02 \x01(\x05\x12\x15\n\rseverity_text\x18\x03 \x01(\t\x12\x0c\n\x04\x62ody\x18\x05 \x01(\x0c\x12\x12\n\nattributes\x18\x06 \x03(\x0c\x12\x10\n\x08trace_id\x18\t \x01(\x0c\x12\x0f\n\x07span_id\x18\n \x01(\x0c\x12\x1f\n\x17observed_time_unix_nano\x18\x0b \x01(\x06\x12\x12\n\nevent_name\x18\x0c \x01(\t\"+\n\x12OtlpRequestOutline\x12\x15\n\rresource_logs\x18\x01 \x03(\x0c\")\n\x13OtlpResourceOutline\x12\x12\n\nscope_logs\x18\x02 \x03(\x0c\"\'\n\x10OtlpScopeOutline\x12\x13\n\x0blog_records\x18\x02 \x03(\x0c\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19\x65lis/ingest/v1/otlp.proto\x12\x0e\x65lis.ingest.v1\"C\n\x08OtlpLogs\x12\x37\n\rresource_logs\x18\x01 \x03(\x0b\x32 .elis.ingest.v1.OtlpResourceLogs\"u\n\x10OtlpResourceLogs\x12.\n\x08resource\x18\x01 \x01(\x0b\x32\x1c.elis.ingest.v1.OtlpResource\x12\x31\n\nscope_logs\x18\x02 \x03(\x0b\x32\x1d.elis.ingest.v1.OtlpScopeLogs\"\"\n\x0cOtlpResource\x12\x12\n\nattributes\x18\x01 \x03(\x0c\"m\n\rOtlpScopeLogs\x12(\n\x05scope\x18\x01 \x01(\x0b\x32\x19.elis.ingest.v1.OtlpScope\x12\x32\n\x0blog_records\x18\x02 \x03(\x0b\x32\x1d.elis.ingest.v1.OtlpLogRecord\">\n\tOtlpScope\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x12\n\nattributes\x18\x03 \x03(\x0c\"\xd1\x01\n\rOtlpLogRecord\x12\x16\n\x0etime_unix_nano\x18\x01 \x01(\x06\x12\x17\n\x0fseverity_number\x18\x02 \x01(\x05\x12\x15\n\rseverity_text\x18\x03 \x01(\t\x12\x0c\n\x04\x62ody\x18\x05 \x01(\x0c\x12\x12\n\nattributes\x18\x06 \x03(\x0c\x12\x10\n\x08trace_id\x18\t \x01(\x0c\x12\x0f\n\x07span_id\x18\n \x01(\x0c\x12\x1f\n\x17observed_time_unix_nano\x18\x0b \x01(\x06\x12\x12\n\nevent_name\x18\x0c \x01(\tb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -43,10 +43,4 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_OTLPSCOPE']._serialized_end=442
   _globals['_OTLPLOGRECORD']._serialized_start=445
   _globals['_OTLPLOGRECORD']._serialized_end=654
-  _globals['_OTLPREQUESTOUTLINE']._serialized_start=656
-  _globals['_OTLPREQUESTOUTLINE']._serialized_end=699
-  _globals['_OTLPRESOURCEOUTLINE']._serialized_start=701
-  _globals['_OTLPRESOURCEOUTLINE']._serialized_end=742
-  _globals['_OTLPSCOPEOUTLINE']._serialized_start=744
-  _globals['_OTLPSCOPEOUTLINE']._serialized_end=783
 # @@protoc_insertion_point(module_scope)
