@@ -25,7 +25,10 @@ class ServiceDependency:
     calls: BigInt = strawberry.field(description="Calls seen.")
     errors: BigInt = strawberry.field(description="Calls whose span has the status error.")
     average_ms: float = strawberry.field(description="Average duration in milliseconds, as the callee measured it when it sent spans, else as the caller did.")
-    p95_ms: float = strawberry.field(description="Duration in milliseconds that 95 % of the calls did not exceed, estimated from buckets up to 5,000.")
+    p95_ms: float = strawberry.field(
+        description="Duration in milliseconds that 95 % of the calls did not exceed, interpolated within the bucket that it falls into: "
+        "off by no more than that is wide, and 5,000 when more than 5 % of the calls took longer."
+    )
     buckets: list[BigInt] = strawberry.field(
         description="Calls by duration: at most 5, 10, 25, 50, 100, 250, 500, 1000, 2500, 5000 milliseconds each, and longer."
     )

@@ -88,6 +88,7 @@ class ServiceDependency(_message.Message):
     average_ms: _builtins.float
     """As the callee measured it when it is a service, else as the caller did."""
     p95_ms: _builtins.float
+    """Interpolated within the bucket that it falls into; 5000 when more than 5 % took longer than that."""
     @_builtins.property
     def buckets(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """Calls by duration: at most 5, 10, 25, 50, 100, 250, 500, 1000, 2500, 5000 ms, and longer."""
