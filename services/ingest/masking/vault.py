@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 MAX_REVEALED: Final = 100
 MAX_EQUIVALENTS: Final = 100
+MAX_FIELD: Final = 600
+"""Characters of a field that are kept: with more an index of PostgreSQL may not hold it."""
 _MAX_KNOWN: Final = 100_000
 _SWEEP_BATCH: Final = 5_000
 
@@ -68,7 +70,7 @@ class MaskingVault:
             for ordinal, row in enumerate(block.rows):
                 for text in masked.sealed.get(row, ()):
                     event_id = (block.block_id << ORDINAL_BITS) + ordinal
-                    field = storable(text.field)
+                    field = storable(text.field)[:MAX_FIELD]
                     sealed = self._sealer.seal(text.value, event_id, field)
                     rows.append((event_id, field, text.token, block.day, text.rule, self._sealer.key_id, sealed))
         await connection.executemany(
@@ -138,7 +140,7 @@ class MaskingVault:
                     AND EXISTS (SELECT 1 FROM ingest.blocks b WHERE b.id = s.event_id >> $4 AND b.day = s.day)
                 ORDER BY s.field, s.token LIMIT $5
                 """,
-                *(event_id, storable(field), storable(token), ORDINAL_BITS, MAX_REVEALED),
+                *(event_id, storable(field)[:MAX_FIELD], storable(token), ORDINAL_BITS, MAX_REVEALED),
             )
             if not rows:
                 raise NotFound(await _why_nothing(connection, event_id, field, token), event_id=str(event_id))

@@ -71,6 +71,14 @@ async def test_sealed_values_are_revealed_by_token_or_field_and_audited(
     assert b"example.com" not in b"".join(entry.detail_json for entry in entries)
 
 
+async def test_the_place_of_a_sealed_value_may_have_any_length(masking: Masking, sealing: rpc.MaskingServiceAsyncStub, pool: asyncpg.Pool[Any]) -> None:
+    name = "".join(f"{number:x}" for number in range(4_000))
+    await store(masking, pool, batch_of("x", attributes={name: ["a@example.com", "b@example.com"]}))
+    field = f"attributes/{name}/0"[:4_096]
+    revealed = (await sealing.RevealMasked(pb.RevealMaskedRequest(event_id=BLOCK << 20, field=field, reason=REASON))).values
+    assert {value.value for value in revealed} == {"a@example.com", "b@example.com"}
+
+
 async def test_what_may_not_be_revealed_is_refused_and_not_audited(
     masking: Masking, sealing: rpc.MaskingServiceAsyncStub, pool: asyncpg.Pool[Any], connect: Connect
 ) -> None:
