@@ -23,12 +23,13 @@ from services.ingest.follower import Follower
 from services.ingest.following import Following, ship_stream
 from services.ingest.formats import FORMATS
 from services.ingest.logfile import LogFile, open_log_file
-from services.ingest.positions import PositionFile
+from services.ingest.positions import PositionFolder
 from services.ingest.receivers.hec_events import SYSTEMS
 from services.ingest.sender import open_client
 from services.ingest.shipper import Declaration, Shipment, Shipper
 
 STDIN = Path("-")
+STDIN_DESCRIPTOR = 0
 EXIT_FAILED = 1
 EXIT_WRONG_USE = 2
 EXIT_INTERRUPTED = 130
@@ -43,7 +44,7 @@ def ingest(
     service: Annotated[str, typer.Option(help="Service, where the records name none.")] = "",
     environment: Annotated[str, typer.Option(help="Environment.", show_default="production")] = "",
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with what is appended, also when the files rotate, until Ctrl-C.")] = False,
-    positions: Annotated[Path | None, typer.Option(help="File of positions for --follow.", show_default="positions.json beside the credentials")] = None,
+    positions: Annotated[Path | None, typer.Option(help="Folder of positions for --follow.", show_default="positions beside the credentials")] = None,
     credentials: CredentialsOption = DEFAULT_CREDENTIALS,
     as_json: Annotated[bool, typer.Option("--json", help="Print the counts as JSON.")] = False,
 ) -> None:
@@ -61,19 +62,22 @@ def ingest(
         declaration = Declaration(source, host, system, service, environment)
         receiver = read_credentials(credentials, SenderCredentials)
         if follow:
-            book = PositionFile(positions or credentials.with_name("positions.json"))
-            following = Following([Follower(path, book, format_name) for path in files], declaration, receiver)
+            book = PositionFolder(positions or credentials.with_name("positions"))
+            paths = list({path.absolute(): path for path in files}.values())
+            for path in paths:
+                book.claim(path)
+            following = Following([Follower(path, book, format_name) for path in paths], declaration, receiver)
             shipments = following.run()
         else:
             opened, problems = _open_files([path for path in files if path != STDIN], format_name)
             shipments = asyncio.run(_ship(opened, declaration, receiver))
             if STDIN in files:
-                shipments.append(asyncio.run(ship_stream(sys.stdin.buffer, declaration, receiver, format_name)))
+                shipments.append(asyncio.run(ship_stream(STDIN_DESCRIPTOR, declaration, receiver, format_name)))
     except ElisError as error:
         complain(error.message)
         raise typer.Exit(EXIT_WRONG_USE if isinstance(error, InvalidArgument | NotFound) else EXIT_FAILED) from None
     except KeyboardInterrupt:
-        complain("stopped; run the same command again to go on, what was sent is recognised")
+        complain("stopped; run the same command again to go on, what was sent of files is recognised")
         raise typer.Exit(EXIT_INTERRUPTED) from None
     _show(shipments, as_json)
     for problem in problems:
@@ -81,7 +85,7 @@ def ingest(
     for shipment in shipments:
         for note in shipment.notes:
             complain(f"{shipment.path}: {note}")
-    if problems or any(shipment.rejected for shipment in shipments):
+    if problems or any(shipment.rejected or shipment.cut for shipment in shipments):
         raise typer.Exit(EXIT_FAILED)
 
 

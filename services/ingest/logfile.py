@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import codecs
 import gzip
+import io
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, cast
 
 from kit.errors import InvalidArgument, NotFound
 from services.ingest.encodings import marked_encoding, wide_encoding
@@ -18,7 +19,7 @@ PIECE_BYTES = 4 * 1024 * 1024
 MAX_LINE_CHARACTERS = 1024 * 1024
 HEAD_BYTES = 64 * 1024
 DETECTION_LINES = 200
-_GZIP_MAGIC = b"\x1f\x8b"
+GZIP_MAGIC = b"\x1f\x8b"
 
 
 class NotText(InvalidArgument):
@@ -33,6 +34,8 @@ class Piece:
     oversize: int
     """Lines that were left out because they are longer than a record may be."""
     bytes_read: int
+    problem: str = ""
+    """Why nothing behind it can be read; empty when something can, or nothing is there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,11 +57,12 @@ class LogFile:
         dropping = False
         length = self.format.record_characters if isinstance(self.format, FixedRecords) else 0
         with self.path.open("rb") as raw:
-            stream = cast(BinaryIO, gzip.GzipFile(fileobj=raw)) if self.compressed else raw
+            stream = gzip.GzipFile(fileobj=raw) if self.compressed else raw
             while True:
-                data = stream.read(PIECE_BYTES)
-                text = rest + decoder.decode(data, final=not data)
-                lines, rest = _cut_lines(text, at_end=not data, record_characters=length)
+                data, problem = _read_bytes(stream, PIECE_BYTES)
+                ended = bool(problem) or not data
+                text = rest + decoder.decode(data, final=ended)
+                lines, rest = _cut_lines(text, at_end=ended, record_characters=length)
                 oversize = 0
                 if dropping and lines:
                     lines, dropping = lines[1:], False
@@ -68,11 +72,11 @@ class LogFile:
                     oversize += 0 if dropping else 1
                     rest, dropping = "", True
                 records = self.format.split([*carried, *kept])
-                if data and records:
+                if records and not ended:
                     # The last one may go on in the next piece.
                     carried = records.pop().split("\n")
-                yield Piece(records, oversize, raw.tell())
-                if not data:
+                yield Piece(records, oversize, raw.tell(), problem)
+                if ended:
                     return
 
 
@@ -85,18 +89,32 @@ def open_log_file(path: Path, format_name: str = "") -> LogFile:
     try:
         with path.open("rb") as raw:
             head = raw.read(HEAD_BYTES)
-            compressed = head.startswith(_GZIP_MAGIC)
+            compressed = head.startswith(GZIP_MAGIC)
             if compressed:
                 raw.seek(0)
-                head = gzip.GzipFile(fileobj=raw).read(HEAD_BYTES)
-    except (OSError, EOFError) as error:
-        raise InvalidArgument(f"{path} cannot be read ({error})") from None
+                head, problem = _read_bytes(gzip.GzipFile(fileobj=raw), HEAD_BYTES)
+                if problem and not head:
+                    raise InvalidArgument(f"{path} cannot be read ({problem})")
+    except OSError as error:
+        raise InvalidArgument(f"{path} cannot be read ({error.strerror})") from None
     encoding = marked_encoding(head) or _guess_encoding(head)
     if not encoding:
         raise NotText(f"{path} is a binary file; ELIS takes text")
     lines = head.decode(encoding, "ignore").splitlines()[:DETECTION_LINES]
     log_format, confidence = (FORMATS[format_name], 1.0) if format_name else detect_format(lines)
     return LogFile(path, path.stat().st_size, encoding, compressed, log_format, confidence)
+
+
+def _read_bytes(stream: io.BufferedReader | gzip.GzipFile, count: int) -> tuple[bytes, str]:
+    """Returns the next bytes of a file, fewer than asked for only at its end, and why it cannot be read any further."""
+    parts: list[bytes] = []
+    try:
+        while count and (data := stream.read1(count)):
+            parts.append(data)
+            count -= len(data)
+    except (EOFError, OSError, zlib.error) as error:
+        return b"".join(parts), str(error).rstrip(".").lower()
+    return b"".join(parts), ""
 
 
 def _guess_encoding(head: bytes) -> str:

@@ -29,6 +29,8 @@ class Shipment:
     accepted: int = 0
     duplicates: int = 0
     rejected: int = 0
+    cut: bool = False
+    """Whether the rest of the file could not be read."""
     notes: list[str] = field(default_factory=list)
 
 
@@ -72,6 +74,9 @@ class Shipper:
                 shipment.notes.append(f"{piece.oversize} line(s) longer than 1 MiB were not sent; split them, the file still has them")
             await self.send(piece.records, declaration, shipment, first_record=first_record)
             first_record += len(piece.records)
+            if piece.problem:
+                shipment.cut = True
+                shipment.notes.append(f"the file is damaged ({piece.problem}); what follows was not sent")
             report(piece.bytes_read)
         return shipment
 

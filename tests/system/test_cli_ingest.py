@@ -43,7 +43,7 @@ def following(*arguments: str, stop: signal.Signals = signal.SIGINT) -> Iterator
 
 def test_followed_files_are_taken_once_through_rotation_and_a_kill(api: Api, stack: Up, tmp_path: Path) -> None:
     source, path = name_source("follow"), tmp_path / "app.log"
-    options = [str(path), "--source", source, "--credentials", credentials(stack), "--positions", str(tmp_path / "positions.json"), "--json"]
+    options = [str(path), "--source", source, "--credentials", credentials(stack), "--positions", str(tmp_path / "positions"), "--json"]
     path.write_text("".join(f"2026-11-24 10:00:0{number} INFO event {number}\n" for number in range(5)))
     with following(*options, stop=signal.SIGKILL):
         api.await_count(source, 5)

@@ -20,7 +20,7 @@ app.command("canary")(canary)
         ("ingest", "detected per file"),
         ("ingest", "what the format implies"),
         ("ingest", "production"),
-        ("ingest", "positions.json beside the credentials"),
+        ("ingest", "positions beside the credentials"),
         ("canary", "until Ctrl-C"),
     ],
 )

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import os
+import shutil
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -12,7 +16,7 @@ from hypothesis import strategies as st
 from kit.errors import InvalidArgument
 from services.ingest import follower as follower_module
 from services.ingest.follower import Follower, Portion
-from services.ingest.positions import PositionFile
+from services.ingest.positions import Position, PositionFolder
 
 
 @pytest.fixture(autouse=True)
@@ -23,7 +27,7 @@ def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def open_follower(path: Path, format_name: str = "plain") -> Follower:
-    return Follower(path, PositionFile(path.parent / "state" / "positions.json"), format_name)
+    return Follower(path, PositionFolder(path.parent / "state"), format_name)
 
 
 def drain(follower: Follower) -> list[str]:
@@ -96,6 +100,125 @@ def test_a_file_that_was_copied_and_emptied_begins_again(tmp_path: Path, content
     assert drain(follower) == [content.strip()]
 
 
+@pytest.mark.parametrize("banner", ["", "x" * 300 + "\n"], ids=["", "with the same first lines"])
+@pytest.mark.parametrize("away", [False, True], ids=["while it is followed", "while nobody follows"])
+def test_what_was_not_read_of_an_emptied_file_comes_from_its_copy(tmp_path: Path, banner: str, away: bool) -> None:
+    path = tmp_path / "app.log"
+    path.write_text(f"{banner}one\n")
+    follower = open_follower(path)
+    assert drain(follower)[-1] == "one"
+    with path.open("a") as file:
+        file.write("two\nthree without an end")
+    shutil.copyfile(path, tmp_path / "app.log.1")
+    path.write_text("")
+    if away:
+        follower.close()
+        path.write_text(f"{banner}four, and it is longer than what there was before\n")
+        follower = open_follower(path)
+    assert drain(follower)[:2] == ["two", "three without an end"]
+    path.write_text(f"{banner}four, and it is longer than what there was before\n")
+    assert (drain(follower) or ["four, and it is longer than what there was before"])[-1] == "four, and it is longer than what there was before"
+
+
+def test_what_was_on_its_way_is_sent_from_the_copy_of_an_emptied_file(tmp_path: Path) -> None:
+    path = tmp_path / "app.log"
+    path.write_text("one\ntwo\n")
+    follower = open_follower(path)
+    portion = follower.read()
+    assert portion is not None
+    shutil.copyfile(path, tmp_path / "app.log-20261124")
+    path.write_text("three\n")
+    again = follower.read()
+    assert again is not None
+    assert (again.records, again.scope) == (portion.records, portion.scope)
+    assert drain(follower) == ["one", "two", "three"]
+
+
+def test_only_the_rotated_files_of_a_log_are_its_own(tmp_path: Path) -> None:
+    path = tmp_path / "app[1].log"
+    path.write_text("one\n")
+    follower = open_follower(path)
+    assert drain(follower) == ["one"]
+    path.rename(tmp_path / "app[1].log.1")
+    for name in ("app[1].log-audit", "app[1].log.err", "app[1].log.2.gz", "app1.log.1"):
+        (tmp_path / name).write_text(f"another log: {name}\n")
+    (tmp_path / "app[1].log.bak").write_text("one\n")  # a copy of what was read
+    (tmp_path / "app[1].log-20261124").write_text("two\n")
+    path.write_text("three\n")
+    assert drain(follower) == ["two", "three"]
+
+
+def test_files_that_were_filled_since_are_read_when_the_known_one_is_gone(tmp_path: Path) -> None:
+    path = tmp_path / "app.log"
+    path.write_text("one\n")
+    os.utime(path, ns=(1, 1))
+    follower = open_follower(path)
+    assert drain(follower) == ["one"]
+    follower.close()
+    path.unlink()
+    (tmp_path / "app.log.1").write_text("two\n")
+    os.utime(tmp_path / "app.log.1", ns=(2, 2))
+    path.write_text("three\n")
+    follower = open_follower(path)
+    assert drain(follower) == ["two", "three"]
+    assert "is another file than before" in follower.notes[0]
+
+
+def test_a_file_that_was_made_again_is_read_from_its_start(tmp_path: Path) -> None:
+    path = tmp_path / "app.log"
+    path.write_text("x" * 300 + "\none\n")
+    follower = open_follower(path)
+    assert drain(follower)[-1] == "one"
+    follower.close()
+    path.write_text("x" * 300 + "\ntwo and more\n")  # the same inode, as after removing it and making it again
+    assert drain(open_follower(path))[-1] == "two and more"
+
+
+def test_a_renamed_file_is_found_whatever_its_name_is(tmp_path: Path) -> None:
+    path = tmp_path / "app.log"
+    path.write_text("one\n")
+    follower = open_follower(path)
+    assert drain(follower) == ["one"]
+    follower.close()
+    with path.open("a") as file:
+        file.write("two\n")
+    path.rename(tmp_path / "app-2026-11-24.log")
+    path.write_text("three\n")
+    assert drain(open_follower(path)) == ["two", "three"]
+
+
+def test_a_link_leads_to_the_folder_where_the_file_rotates(tmp_path: Path) -> None:
+    (tmp_path / "pod").mkdir()
+    real, path = tmp_path / "pod" / "0.log", tmp_path / "shop.log"
+    real.write_text("one\n")
+    path.symlink_to(real)
+    follower = open_follower(path)
+    assert drain(follower) == ["one"]
+    follower.close()
+    with real.open("a") as file:
+        file.write("two\n")
+    real.rename(tmp_path / "pod" / "0.log.20261124-101010")
+    real.write_text("three\n")
+    assert drain(open_follower(path)) == ["two", "three"]
+
+
+def test_zeros_in_front_of_what_a_writer_adds_to_an_emptied_file_are_left_out(tmp_path: Path) -> None:
+    path = tmp_path / "app.log"
+    path.write_text("one\n")
+    follower = open_follower(path)
+    assert drain(follower) == ["one"]
+    path.write_bytes(b"\0" * 4_000 + b"two\n")
+    assert drain(follower) == ["two"]
+
+
+@pytest.mark.parametrize("character", ["x", "é", "€", "😀"])
+def test_a_line_without_an_end_is_sent_in_pieces_of_whole_characters(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, character: str) -> None:
+    monkeypatch.setattr(follower_module, "PIECE_BYTES", 11)
+    path = tmp_path / "app.log"
+    path.write_text(character * 20 + "\n")
+    assert "".join(drain(open_follower(path))) == character * 20
+
+
 def test_a_stack_trace_that_arrives_in_parts_is_one_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(follower_module, "QUIET_SECONDS", 3600.0)
     path = tmp_path / "app.log"
@@ -148,10 +271,25 @@ def test_what_is_no_text_is_refused(tmp_path: Path) -> None:
         open_follower(path, "").read()
 
 
-def test_a_file_of_positions_that_is_none_is_refused(tmp_path: Path) -> None:
+def test_positions_that_are_none_are_refused(tmp_path: Path) -> None:
     (tmp_path / "positions.json").write_text("[1]")
     with pytest.raises(InvalidArgument, match="--positions"):
-        PositionFile(tmp_path / "positions.json")
+        PositionFolder(tmp_path / "positions.json")
+    positions = PositionFolder(tmp_path / "positions")
+    positions.keep(tmp_path / "app.log", Position("app.log"))
+    (kept,) = (tmp_path / "positions").iterdir()
+    kept.write_text("[1]")
+    with pytest.raises(InvalidArgument, match="--positions"):
+        positions.of(tmp_path / "app.log")
+
+
+def test_a_file_is_followed_by_one_program_only(tmp_path: Path) -> None:
+    PositionFolder(tmp_path).claim(tmp_path / "app.log")
+    claim = "import sys, pathlib; from services.ingest.positions import PositionFolder as P; P(pathlib.Path(sys.argv[1])).claim(pathlib.Path(sys.argv[2]))"
+    for name, taken in (("app.log", True), ("other.log", False)):
+        done = subprocess.run([sys.executable, "-c", claim, str(tmp_path), str(tmp_path / name)], capture_output=True, text=True, check=False)
+        assert (done.returncode != 0) is taken
+        assert ("is followed by another program already" in done.stderr) is taken
 
 
 def test_a_file_that_was_only_looked_at_is_known_after_a_crash(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -169,7 +307,7 @@ STEPS = st.lists(
     st.one_of(
         st.tuples(st.just("write"), st.integers(1, 5)),
         st.tuples(st.just("half"), st.integers(1, 3)),
-        st.tuples(st.sampled_from(["read", "read unacknowledged", "crash", "rotate"]), st.just(0)),
+        st.tuples(st.sampled_from(["read", "read unacknowledged", "crash", "rotate", "copy and empty"]), st.just(0)),
     ),
     max_size=40,
 )
@@ -183,6 +321,13 @@ def test_with_keys_that_recognise_resends_every_record_counts_once(tmp_path_fact
     taken: dict[tuple[bytes, str], list[str]] = {}
     written: list[str] = []
     number = rotations = 0
+    moment = time.time_ns()
+
+    def touch(place: Path) -> None:
+        """Gives a file a time of its own: those of the system are too coarse for a test."""
+        nonlocal moment
+        moment += 1_000_000
+        os.utime(place, ns=(moment, moment))
 
     def receive(portion: Portion) -> None:
         taken.setdefault((portion.scope, "\n".join(portion.records)), portion.records)
@@ -199,17 +344,24 @@ def test_with_keys_that_recognise_resends_every_record_counts_once(tmp_path_fact
                     written.append(f"event {number} in parts")
                     file.write(f"event {number}")
                     file.flush()
+                    touch(path)
                     if (portion := follower.read()) is not None:
                         receive(portion)
                     file.write(" in parts\n")
-        elif step == "rotate" and path.exists():
+            touch(path)
+        elif step in ("rotate", "copy and empty") and path.exists() and path.stat().st_size:
             if (portion := follower.read()) is not None:  # nobody can know of a file that came and went unread
                 receive(portion)
             for place in range(rotations, 0, -1):
                 (path.with_name(f"app.log.{place}")).rename(path.with_name(f"app.log.{place + 1}"))
-            path.rename(path.with_name("app.log.1"))
+            if step == "rotate":
+                path.rename(path.with_name("app.log.1"))
+            else:
+                shutil.copyfile(path, path.with_name("app.log.1"))
+                touch(path.with_name("app.log.1"))
+                path.write_text("")
+                touch(path)
             rotations += 1
-            os.utime(path.with_name("app.log.1"), ns=(rotations, rotations))
         elif step == "crash":
             follower.close()
             follower = open_follower(path)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
+from collections.abc import Callable
+from hashlib import blake2b
 from pathlib import Path
 
 import pytest
@@ -25,3 +28,14 @@ def test_what_is_no_text_is_refused(tmp_path: Path, content: bytes) -> None:
     path.write_bytes(content)
     with pytest.raises(NotText, match="is a binary file"):
         open_log_file(path)
+
+
+@pytest.mark.parametrize("damage", [lambda body: body[: len(body) // 2], lambda body: body[:-3_000] + b"damaged" * 100], ids=["cut off", "overwritten"])
+def test_a_damaged_compressed_file_is_read_as_far_as_it_goes(tmp_path: Path, damage: Callable[[bytes], bytes]) -> None:
+    lines = [f"{blake2b(b'%d' % number).hexdigest()} INFO line {number}" for number in range(2_000)]
+    path = tmp_path / "a.log.gz"
+    path.write_bytes(damage(gzip.compress("\n".join(lines).encode())))
+    *_, last = pieces = list(open_log_file(path).pieces())
+    assert last.problem
+    records = [record for piece in pieces for record in piece.records]
+    assert records[:200] == lines[:200]
