@@ -101,12 +101,36 @@ class _ActionLine(msgspec.Struct, gc=False):
     delete: _Target | msgspec.UnsetType = msgspec.UNSET
 
 
-class _BareActionLine(_ActionLine, gc=False, forbid_unknown_fields=True):
+class _BareTarget(_Target, gc=False, forbid_unknown_fields=True):
+    """What Elasticsearch lets an action say, and nothing else."""
+
+    type: Any = msgspec.field(name="_type", default=None)
+    routing: Any = None
+    version: Any = None
+    version_type: Any = None
+    pipeline: Any = None
+    op_type: Any = None
+    retry_on_conflict: Any = None
+    require_alias: Any = None
+    require_data_stream: Any = None
+    dynamic_templates: Any = None
+    if_seq_no: Any = None
+    if_primary_term: Any = None
+    list_executed_pipelines: Any = None
+
+
+class _BareActionLine(msgspec.Struct, gc=False, forbid_unknown_fields=True):
     """An action and nothing else, which is hardly ever a document."""
 
+    index: _BareTarget | msgspec.UnsetType = msgspec.UNSET
+    create: _BareTarget | msgspec.UnsetType = msgspec.UNSET
+    update: _BareTarget | msgspec.UnsetType = msgspec.UNSET
+    delete: _BareTarget | msgspec.UnsetType = msgspec.UNSET
 
-_decode_action: Final[Callable[[bytes], _ActionLine]] = msgspec.json.Decoder(_ActionLine).decode
-_decode_bare_action: Final[Callable[[bytes], _ActionLine]] = msgspec.json.Decoder(_BareActionLine).decode
+
+_Decode = Callable[[bytes], _ActionLine | _BareActionLine]
+_decode_action: Final[_Decode] = msgspec.json.Decoder(_ActionLine).decode
+_decode_bare_action: Final[_Decode] = msgspec.json.Decoder(_BareActionLine).decode
 _NAMES: Final = _ActionLine.__struct_fields__
 
 
@@ -309,7 +333,7 @@ class _Decoder:
         request.rows.append(-1)
 
 
-def _read_action(line: bytes, index: str, decode: Callable[[bytes], _ActionLine] = _decode_action) -> Action | None:
+def _read_action(line: bytes, index: str, decode: _Decode = _decode_action) -> Action | None:
     try:
         found = decode(line)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):

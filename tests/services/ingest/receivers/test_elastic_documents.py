@@ -227,6 +227,18 @@ def test_further_members_of_an_action_line_are_ignored_and_a_document_that_looks
     assert [action.index for action in request.actions] == ["logs-2026.11.24"] * 2
 
 
+@pytest.mark.parametrize("document", [b'{"delete":{"table":"orders","id":5}}', b'{"update":null}', b'{"index":{"_index":"i","name":"dax"}}', b'{"create":"x"}'])
+def test_a_document_whose_one_member_is_called_like_an_action_is_a_document(document: bytes) -> None:
+    request = decode({"index": {}}, document, {"create": {}}, document, index="i")
+    assert ([action.name for action in request.actions], request.errors) == (["index", "create"], {})
+    assert request.batch.body == [document.decode()] * 2
+
+
+def test_an_action_is_missed_whatever_the_next_one_says() -> None:
+    request = decode({"index": {}}, {"create": {"_index": "i", "_id": "1", "_type": "_doc", "routing": "r", "require_alias": False}}, {"message": "kept"})
+    assert (request.batch.body, list(request.errors)) == (["kept"], [0])
+
+
 def test_documents_that_cannot_be_used_are_accepted_and_kept() -> None:
     deep: Any = 1
     for _ in range(70):
