@@ -16,10 +16,10 @@ from kit.server import cancel_tasks
 from kit.terminal import complain, console
 from services.ingest.credentials_file import SenderCredentials
 from services.ingest.encodings import marked_encoding, wide_encoding
-from services.ingest.follower import Follower
+from services.ingest.follower import Follower, Portion
 from services.ingest.formats import FORMATS, detect_format
 from services.ingest.logfile import GZIP_MAGIC
-from services.ingest.sender import open_client
+from services.ingest.sender import MAX_CONNECTIONS, open_client
 from services.ingest.shipper import Declaration, Shipment, Shipper
 
 IDLE_SECONDS = 0.25
@@ -67,22 +67,31 @@ class Following:
 
     async def _follow(self, shipper: Shipper) -> None:
         while True:
-            if not any([await self._advance(follower, shipper) for follower in self._followers]):
+            advanced = False
+            for start in range(0, len(self._followers), MAX_CONNECTIONS):
+                portions = [
+                    (follower, portion) for follower in self._followers[start : start + MAX_CONNECTIONS] if (portion := self._read(follower)) is not None
+                ]
+                if portions:
+                    advanced |= any(await asyncio.gather(*(self._send(follower, portion, shipper) for follower, portion in portions)))
+            if not advanced:
                 await asyncio.sleep(IDLE_SECONDS)
 
-    async def _advance(self, follower: Follower, shipper: Shipper) -> bool:
-        """Sends the next portion of a file; returns whether there was one."""
-        shipment = self._shipments[id(follower)]
+    def _read(self, follower: Follower) -> Portion | None:
+        """Returns what is new in a file, and tells what is wrong with it."""
         try:
             portion = follower.read()
         except InvalidArgument as error:
-            self._complain(shipment, error.message)
-            return False
+            self._complain(self._shipments[id(follower)], error.message)
+            return None
         for note in follower.notes:
             complain(note)
         follower.notes.clear()
-        if portion is None:
-            return False
+        return portion
+
+    async def _send(self, follower: Follower, portion: Portion, shipper: Shipper) -> bool:
+        """Sends what is new in a file; returns whether it is safe."""
+        shipment = self._shipments[id(follower)]
         shipment.format = portion.format
         told, records = len(shipment.notes), shipment.records
         try:

@@ -12,7 +12,7 @@ REQUEST_SECONDS = 30.0
 PATIENCE_SECONDS = 60.0
 """How long a busy or absent ELIS is asked again."""
 MAX_CONNECTIONS = 8
-_BUSY = frozenset({429, 502, 503, 504})
+_TOO_MANY = 429
 _REFUSED = frozenset({401, 403})
 
 
@@ -43,7 +43,7 @@ async def post(client: httpx.AsyncClient, url: str, body: bytes, headers: dict[s
     async for attempt in stamina.retry_context(on=_backoff, attempts=None, timeout=PATIENCE_SECONDS, wait_initial=0.2, wait_max=5.0):
         with attempt:
             response = await post_once(client, url, body, headers)
-            if response.status_code in _BUSY:
+            if response.status_code == _TOO_MANY or response.is_server_error:
                 raise Busy(_retry_after(response))
     return response
 

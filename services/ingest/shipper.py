@@ -104,6 +104,8 @@ class Shipper:
         shipment.rejected += int(response.headers.get("elis-rejected", 0))
         if response.is_error:
             reply = read_hec(response)
+            if reply.code < 0:
+                raise Unavailable(f"what answers at {self._url} is not ELIS: status {response.status_code}, {reply.text!r}")
             number = reply.invalid_event_number
             if number is None:
                 shipment.rejected += len(records)
