@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import os
+import re
 from collections.abc import Sequence
 from typing import Final
 
@@ -15,6 +16,8 @@ from kit.errors import InvalidArgument, NotFound
 
 _HASH_DIGITS: Final = 12
 _NONCE_BYTES: Final = 12
+_ENCODED_AT: Final = re.compile(r"%40|\\+u0040")
+_GAP: Final = re.compile(r"[ +-]|%20")
 
 
 class TokenKeys:
@@ -46,9 +49,9 @@ def _token(key: bytes, rule: str, canonical: bytes) -> str:
 def _canonical(rule: str, secret: str) -> bytes:
     """Returns the form of a value that is hashed: the same card or address in two spellings gets one token."""
     if rule == "email":
-        secret = secret.lower()
+        secret = _ENCODED_AT.sub("@", secret).lower()
     elif rule in ("card", "iban"):
-        secret = secret.replace(" ", "").replace("-", "")
+        secret = _GAP.sub("", secret).upper()
     return secret.encode("utf-8", "surrogatepass")
 
 

@@ -134,9 +134,13 @@ def _encode_hint(text: str) -> str:
     return orjson.dumps(text).decode()[1:-1]
 
 
+_GAP = re.compile(r"[ +-]|%20")
+"""What stands between the groups of a number: a blank, also as in the address of a page, or a hyphen."""
+
+
 def measure_card(text: str) -> int:
     """Returns the length of `text` when its digits are a card number of a known brand, length and check digit, else 0."""
-    digits = text.replace(" ", "").replace("-", "")
+    digits = _GAP.sub("", text)
     if not luhn.is_valid(digits):
         return 0
     return len(text) if any(digits.startswith(heads) and len(digits) in lengths for heads, lengths in _BRANDS) else 0
@@ -158,18 +162,19 @@ _LETTER_VALUES: Final = str.maketrans({chr(55 + number): str(number) for number 
 
 
 def measure_iban(text: str) -> int:
-    """Returns the length of the longest start of `text` that is an IBAN, cut at blanks; 0 when there is none."""
-    while text:
-        if _can_be_iban(text.replace(" ", "")) and iban.is_valid(text):
-            return len(text)
-        text, _, _ = text.rpartition(" ")
+    """Returns the length of the longest start of `text` that is an IBAN, in any case, cut at gaps; 0 when there is none."""
+    ends = [len(text), *reversed([gap.start() for gap in _GAP.finditer(text)])]
+    for end in ends:
+        number = _GAP.sub("", text[:end]).upper()
+        if _can_be_iban(number) and iban.is_valid(number):
+            return end
     return 0
 
 
-def _can_be_iban(text: str) -> bool:
+def _can_be_iban(number: str) -> bool:
     """Rules out most of what looks like an IBAN, such as hexadecimal ids, in one step: the check digits of the usual spelling."""
-    usual = text.isascii() and text.isalnum() and text.isupper()
-    return not usual or int((text[4:] + text[:4]).translate(_LETTER_VALUES)) % 97 == 1
+    usual = number.isascii() and number.isalnum()
+    return not usual or int((number[4:] + number[:4]).translate(_LETTER_VALUES)) % 97 == 1
 
 
 VALIDATORS: Final[dict[str, Callable[[str], int]]] = {"card": measure_card, "iban": measure_iban}
@@ -181,81 +186,95 @@ SHAPES: Final[dict[str, str]] = {
 }
 """Looks for runs of digits (and capitals) by name."""
 
-_SENSITIVE = (
-    r"(?:pass(?:word|wd|phrase|code)?|pwd|secret(?:[_-]?access[_-]?key|[_-]?key)?|client[_-]?secret|api[_-]?key|access[_-]?key(?:[_-]?id)?|"
-    r"private[_-]?key|account[_-]?key|shared[_-]?access[_-]?key|encryption[_-]?key|signing[_-]?key|(?:[a-z]{1,24}[_-])?token|authorization|mysapsso2)"
+_ESCAPED = r"(?<=\\[bfnrt])|(?<=\\u00[0-9A-Fa-f]{2})|(?<=%[0-9A-Fa-f]{2})|(?<=[\[;][0-9]m)|(?<=[\[;][0-9]{2}m)|(?<=\[m)"
+"""Behind an escape of JSON or of an address of a page, or a colour of a terminal: its last letter does not belong to what follows."""
+_COLOUR = r"(?:\x1b\[[0-9;]{0,16}m)?"
+_BLANK = r"(?:[ \t+]|%20)"
+_QUOTE = r"(?:\\{0,7}[\"']|\\{1,3}u002[27]|%2[27]|&quot;|&#3[49];)"
+_LONG_NAMES = (
+    r"(?:pass(?:word|wd|phrase|code)|secret(?:[_-]?access[_-]?key|[_-]?key)?|client[_-]?secret|api[_-]?key|access[_-]?key(?:[_-]?id)?|"
+    r"private[_-]?key|account[_-]?key|shared[_-]?access[_-]?key|encryption[_-]?key|signing[_-]?key|token|authorization|mysapsso2)"
 )
-_ASSIGNS = r"(?![A-Za-z])(?:\\?[\"'])?[ \t]{0,3}(?:=>|[:=])"
+"""Also behind other letters: dbpassword, accessToken. The short ones, pass and pwd, are not to be found in bypass."""
+_CAMEL_NAMES = r"(?-i:(?<=[a-z])P(?:ass|wd))"
+_ASSIGNS = rf"(?![A-Za-z]){_QUOTE}?{_COLOUR}{_BLANK}{{0,3}}(?:=>|[:=]|%3[ADad]|\\{{1,3}}u003[DAda])"
 _DONE = rf"(?!{MASK_PATTERN}|\*{{2,}}|\.{{3,}})"
-_SCHEME = r"(?:(?:Bearer|Basic|Splunk|Digest|ApiKey|Token)[ \t]+)"
+_SCHEME = rf"(?:(?:Bearer|Basic|Splunk|Digest|ApiKey|Token){_BLANK}+)"
 
 # For looks, which read JSON too. There a quote has a backslash more, a tab is \t, and what stands before a name or a number
 # may be the last letter of an escape. In any case: without regard to case Python takes four letters more for those of ASCII.
-_QUOTE_OR_BLANKS = r"(?:\\{0,3}[\"'])?(?:[ \t]|\\t){0,3}"
-_NAMES = _SENSITIVE.replace("(?:[a-z]{1,24}[_-])?", "").replace("i", "[iıİ]")
-_NO_WORD = r"(?:[^A-Za-z0-9_]|\\[bfnrt]|\\u00[0-9a-f]{2})"
-_NO_DIGIT = r"(?:[^0-9.]|\\u00[0-9a-f]{2})"
+_LOOK_BLANK = r"(?:[ \t+]|\\t|%20)"
+_LOOK_ASSIGNS = r"(?:\\*(?:[\"']|u002[27])|%2[27]|&quot;|&#3[49];)?(?:(?:\x1b|\\u001b)\[[0-9;]*m)?" + _LOOK_BLANK + r"{0,3}(?:=>|[:=]|%3[ADad]|\\+u003[DAda])"
+_LOOK_NAMES = rf"(?:{_LONG_NAMES}|pass|pwd)".replace("i", "[iıİ]")
+_NO_WORD = r"(?:[^A-Za-z0-9]|\\[bfnrt]|\\u00[0-9A-Fa-f]{2}|%[0-9A-Fa-f]{2}|[0-9\[]m)"
+_NO_DIGIT = r"(?:[^0-9.]|\\u00[0-9A-Fa-f]{2}|%[0-9A-Fa-f]{2})"
 _COUNTRIES = "|".join(country for _, country, *_ in numdb.get("iban").prefixes)
 _LETTER = r"\x{80}-\x{10ffff}"
 
 BUILT_IN_RULES: Final = (
-    # https://user:secret@host, redis://:secret@host
+    # https://user:secret@host, redis://:secret@host; also where the address is escaped in another or in JSON
     MaskingRule(
         "url_password",
-        rf"(?<=://)[^\s/:@\"'\x1e]{{0,128}}:{_DONE}(?P<secret>[^\s/\"'\x1e]{{1,256}})@",
-        look=r"://[^\s/:@\"'\x1e]*:[^\s/\"'\x1e]+@",
+        rf":(?:\\?/){{2}}[^\s/:@\"'\x1e]{{0,128}}:{_DONE}(?P<secret>[^\s/\"'\x1e]{{1,256}})@"
+        rf"|%3[Aa]%2[Ff]%2[Ff][^\s%&\"'\x1e]{{0,128}}%3[Aa]{_DONE}(?P<secret2>[^\s&\"'\x1e]{{1,256}}?)%40",
+        look=r":(?:\\*/){2}[^\s/:@\"'\x1e]*:[^\s/\"'\x1e]+@|%3[Aa]%2[Ff]%2[Ff][^\s%&\"'\x1e]*%3[Aa][^\s&\"'\x1e]+%40",
     ),
     # password=…, "passwd": "…", api_key: …, Authorization: Bearer …; PWD=/home is a folder.
     MaskingRule(
         "credential",
-        rf"(?i)(?:(?<![A-Za-z])|(?<=_)){_SENSITIVE}{_ASSIGNS}[ \t]{{0,3}}"
-        rf"(?:\\?\"{_SCHEME}?{_DONE}(?P<secret>[^\"\\\x1e]{{1,4096}})|\\?'{_SCHEME}?{_DONE}(?P<secret2>[^'\\\x1e]{{1,4096}})"
-        rf"|(?![/\"'\\])(?:{_SCHEME}{_DONE}(?P<secret3>[^\s\"'&,;<>(){{}}|\\\x1e]{{1,4096}})"
-        rf"|(?!{_SCHEME}){_DONE}(?P<secret4>[^\s\"'&,;<>(){{}}|\\\x1e]{{1,4096}})))",
-        look=rf"(?i:{_NAMES}){_QUOTE_OR_BLANKS}(?:=>|[:=])",
-        keys=rf"(?i)(?:.*[^A-Za-z])?{_SENSITIVE}",
+        rf"(?i)(?=[acempst])(?:{_LONG_NAMES}|(?:(?<![A-Za-z])|{_ESCAPED})(?:pass|(?P<folder>pwd))|{_CAMEL_NAMES}){_ASSIGNS}{_COLOUR}{_BLANK}{{0,3}}{_COLOUR}"
+        rf"(?:(?P<quote>{_QUOTE}){_SCHEME}?{_DONE}(?!(?P=quote))(?:(?P<secret>[^\x1e]{{1,4096}}?)(?:(?<!\\)(?P=quote)|$)|(?P<secret2>[^\"'\\\x1e]{{1,4096}}))"
+        rf"|(?!{_QUOTE}|{_BLANK}|\\)(?(folder)(?!/))(?:{_SCHEME}{_DONE}(?P<secret3>[^\s\"'&,;<>(){{}}|\\\x1b\x1e]{{1,4096}})"
+        rf"|(?!{_SCHEME}){_DONE}(?P<secret4>[^\s\"'&,;<>(){{}}|\\\x1b\x1e]{{1,4096}})))",
+        look=rf"(?i:{_LOOK_NAMES}){_LOOK_ASSIGNS}",
+        keys=rf"(?i)(?:.*{_LONG_NAMES}|.*{_CAMEL_NAMES}|(?:.*[^A-Za-z])?(?:pass|pwd))",
     ),
     MaskingRule(
         "bearer",
-        rf"(?i)\b(?:bearer|splunk)[ \t]+{_DONE}(?P<secret>[A-Za-z0-9._~+/-]{{16,4096}}=*)",
-        look=r"(?i:(?:bearer|splunk)(?:[ \t]|\\t)+[A-Za-zıİ0-9._~+/-]{16})",
+        rf"(?i)(?:bearer|splunk){_BLANK}+{_DONE}(?P<secret>[A-Za-z0-9._~+/-]{{16,4096}}=*)",
+        look=rf"(?i:(?:bearer|splunk){_LOOK_BLANK}+[A-Za-zıİ0-9._~+/-]{{16}})",
     ),
     MaskingRule(
         "private_key",
-        r"-----BEGIN (?:[A-Z0-9]{1,16} ){0,3}PRIVATE KEY-----(?P<secret>[^-\x1e]{16,16384})(?:-----END|$)",
-        look="-----BEGIN (?:[A-Z0-9]{1,16} ){0,3}PRIVATE KEY-----",
+        r"-----BEGIN(?:[ +]|%20)(?:[A-Z0-9]{1,16}(?:[ +]|%20)){0,3}PRIVATE(?:[ +]|%20)KEY-----"
+        r"(?P<secret>(?:[^-\x1e]|-(?!----)){16,16384}(?=-----END|$)|[A-Za-z0-9+/=\s\\%]{16,16384})",
+        look="-----BEGIN(?:[ +]|%20)(?:[A-Z0-9]{1,16}(?:[ +]|%20)){0,3}PRIVATE(?:[ +]|%20)KEY-----",
     ),
     MaskingRule(
         "jwt",
-        r"\beyJ[A-Za-z0-9_-]{8,4096}\.[A-Za-z0-9_-]{8,8192}\.[A-Za-z0-9_-]{0,2048}",
+        # Possessive, and with short headers: what looks like one long header of many beginnings is read from each of them.
+        r"eyJ[A-Za-z0-9_-]{8,2048}+\.[A-Za-z0-9_-]{8,8192}+\.[A-Za-z0-9_-]{0,2048}",
         look=r"eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}\.",
     ),
     MaskingRule(
         "cloud_key",
-        r"\b(?:(?:AKIA|ASIA|AROA|AIDA|AGPA)[A-Z0-9]{16}\b|AIza[A-Za-z0-9_-]{35}|ya29\.[A-Za-z0-9_-]{20,2048}|gh[pousr]_[A-Za-z0-9]{36,255}"
+        r"(?:AKIA|ASIA|AROA|AIDA|AGPA)[A-Z0-9]{16}(?![A-Za-z0-9])|AIza[A-Za-z0-9_-]{35}|ya29\.[A-Za-z0-9_-]{20,2048}|gh[pousr]_[A-Za-z0-9]{36,255}"
         r"|github_pat_[A-Za-z0-9_]{22,255}|glpat-[A-Za-z0-9_-]{20,255}|xox[abeoprs]-[A-Za-z0-9-]{10,255}|[sr]k_live_[A-Za-z0-9]{16,255}"
-        r"|npm_[A-Za-z0-9]{36}|SG\.[A-Za-z0-9_-]{22}\.[A-Za-z0-9_-]{43})|(?<=[?&]sig=)[A-Za-z0-9%+/=]{20,255}",
+        r"|npm_[A-Za-z0-9]{36}|SG\.[A-Za-z0-9_-]{22}\.[A-Za-z0-9_-]{43}|(?<=[?&]sig=)[A-Za-z0-9%+/=]{20,255}",
         # Tens of what follows: longer counts that overlap make an automaton of very many states.
         look=r"(?:(?:AKIA|ASIA|AROA|AIDA|AGPA)[A-Z0-9]{6}|AIza|ya29\.|gh[pousr]_|github_pat_|glpat-|xox[abeoprs]-|[sr]k_live_|npm_|SG\.|[?&]sig=)"
         r"[A-Za-z0-9_%+/=-]{10}",
     ),
     MaskingRule(
         "email",
-        r"[\w.%+-]{1,64}@(?:[\w-]{1,63}\.){1,8}[^\W\d_]{2,24}",
-        look=rf"[\w.%+{_LETTER}-]@(?:[\w{_LETTER}-]+\.)+[A-Za-z{_LETTER}]{{2}}",
+        r"[\w.%+-]{1,64}(?:@|%40|\\{1,3}u0040)(?:[\w-]{1,63}\.){1,8}[^\W\d_]{2,24}",
+        look=rf"[\w.%+{_LETTER}-](?:@|%40|\\{{1,7}}u0040)(?:[\w{_LETTER}-]+\.)+[A-Za-z{_LETTER}]{{2}}",
     ),
     MaskingRule(
         "iban",
-        r"\b[A-Z]{2}\d{2}(?:(?: [A-Z0-9]{4}){2,7}(?: [A-Z0-9]{1,3})?|[A-Z0-9]{11,30})\b",
+        rf"(?:(?<![A-Za-z0-9])|{_ESCAPED})[A-Za-z]{{2}}\d{{2}}"
+        r"(?:(?:(?:[ +]|%20)[A-Za-z0-9]{4}){2,7}(?:(?:[ +]|%20)[A-Za-z0-9]{1,3})?|[A-Za-z0-9]{11,30})(?![A-Za-z0-9])",
         validator="iban",
-        look=rf"{_NO_WORD}(?:{_COUNTRIES})[0-9\p{{Nd}}]{{2}}(?:[A-Z0-9]{{11}}|(?: [A-Z0-9]{{4}}){{2}})",
+        look=rf"{_NO_WORD}(?i:{_COUNTRIES})[0-9\p{{Nd}}]{{2}}(?:[A-Za-z0-9]{{11}}|(?:(?:[ +]|%20)[A-Za-z0-9]{{4}}){{2}})",
     ),
     MaskingRule(
         "card",
-        r"(?<![\d.])(?:[2-6]\d{3}(?P<gap>[ -]?)\d{4}(?P=gap)\d{4}(?P=gap)\d{4}(?:(?P=gap)\d{1,3})?|3\d{3}(?P<gap2>[ -]?)\d{6}(?P=gap2)\d{4,5}|4\d{12})(?!\d)",
+        r"(?:(?<![\d.%])|(?<=\\u00[0-9A-Fa-f]{2})|(?<=%[0-9A-Fa-f]{2}))"
+        r"(?:[2-6]\d{3}(?P<gap>(?:[ +-]|%20)?)\d{4}(?P=gap)\d{4}(?P=gap)\d{4}(?:(?P=gap)\d{1,3})?"
+        r"|3\d{3}(?P<gap2>(?:[ +-]|%20)?)\d{6}(?P=gap2)\d{4,5}|4\d{12})(?!\d)",
         validator="card",
-        look=rf"{_NO_DIGIT}(?:[2-6][0-9]{{3}}(?:[0-9]{{12,15}}|(?:[ -][0-9]{{4}}){{3}})"
-        r"|3[0-9]{3}(?:[0-9]{10,11}|[ -][0-9]{6}[ -][0-9]{4,5})|4[0-9]{12})[^0-9]",
+        look=rf"{_NO_DIGIT}(?:[2-6][0-9]{{3}}(?:[0-9]{{12,15}}|(?:(?:[ +-]|%20)[0-9]{{4}}){{3}})"
+        r"|3[0-9]{3}(?:[0-9]{10,11}|(?:[ +-]|%20)[0-9]{6}(?:[ +-]|%20)[0-9]{4,5})|4[0-9]{12})[^0-9]",
     ),
 )
 """The rules that every installation starts with, in the order in which they are applied."""

@@ -49,6 +49,49 @@ SECRETS = [
     ("credential", 'log "{\\"client_secret\\":\\"abc\\"}"', "abc"),
     ("bearer", "sent bearer 0123456789abcdefghij", "0123456789abcdefghij"),
     ("private_key", "-----BEGIN RSA PRIVATE KEY-----\nMIIEowIBAAKCAQEA\n-----END RSA PRIVATE KEY-----", "\nMIIEowIBAAKCAQEA\n"),
+    ("private_key", "-----BEGIN%20PRIVATE+KEY-----%0AMIIEowIBAAKCAQEA%0A-----END%20PRIVATE%20KEY-----", "%0AMIIEowIBAAKCAQEA%0A"),
+    (
+        "private_key",
+        "-----BEGIN RSA PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\nDEK-Info: AES-256-CBC,0A1B\n\nMIIE\n-----END RSA PRIVATE KEY-----",
+        "\nProc-Type: 4,ENCRYPTED\nDEK-Info: AES-256-CBC,0A1B\n\nMIIE\n",
+    ),
+    ("private_key", "{key=-----BEGIN PRIVATE KEY-----\\nMIIEowIBAAKCAQEA cut - off", "\\nMIIEowIBAAKCAQEA cut - off"),
+    # names of programs: letters before, hills of camels
+    ("credential", '{"accessToken": "abc"}', "abc"),
+    ("credential", "dbpassword=hunter2", "hunter2"),
+    ("credential", "userPwd: hunter2", "hunter2"),
+    ("credential", "AccountKey=/mFyZm9v+/==;x", "/mFyZm9v+/=="),
+    ("credential", r'{"password": "a\"b\\c"}', r"a\"b\\c"),
+    # colours of terminals
+    ("credential", "\x1b[36mpassword\x1b[0m=hunter2\x1b[0m", "hunter2"),
+    ("credential", '\x1b[35mpwd\x1b[39m: "hunter2"', "hunter2"),
+    ("bearer", "\x1b[31mBearer 0123456789abcdefghij\x1b[0m", "0123456789abcdefghij"),
+    ("iban", "\x1b[1;31mDE89370400440532013000\x1b[0m", "DE89370400440532013000"),
+    # JSON as text, of any depth and of any writer
+    ("credential", r'log {"m":"first\npwd=hunter2"}', "hunter2"),
+    ("credential", r'log {"a":"{\"b\":\"{\\\"password\\\":\\\"hunter2\\\"}\"}"}', "hunter2"),
+    ("credential", r'{"q":"password\u003dhunter2"}', "hunter2"),
+    ("credential", r'{"m":"{\u0022password\u0022:\u0022hunter2\u0022}"}', "hunter2"),
+    ("credential", "<v>{&quot;password&quot;:&quot;hunter2&quot;}</v>", "hunter2"),
+    ("email", r'{"m":"to anna\u0040example.org"}', r"anna\u0040example.org"),
+    ("iban", r'{"m":"to\nDE89370400440532013000"}', "DE89370400440532013000"),
+    ("card", r'{"m":"\u00224111111111111111\u0022"}', "4111111111111111"),
+    ("url_password", r'{"dsn":"mysql:\/\/root:s3cr3t@db\/x"}', "s3cr3t"),
+    # addresses of pages
+    ("email", "GET /login?user=anna%40example.org&x=1", "anna%40example.org"),
+    ("credential", "GET /x?next=%2Flogin%3Fpassword%3Dhunter2&x=1", "hunter2"),
+    ("credential", "GET /x?payload=%7B%22password%22%3A%22hunter2%22%7D", "hunter2"),
+    ("credential", "GET /x?h=Authorization%3A%20Basic%20dXNlcjpwYXNz&x=1", "dXNlcjpwYXNz"),
+    ("bearer", "GET /x?h=Bearer+0123456789abcdefghij&x=1", "0123456789abcdefghij"),
+    ("card", "POST pan=4111+1111+1111+1111&x=1", "4111+1111+1111+1111"),
+    ("card", "POST q=%204111111111111111", "4111111111111111"),
+    ("iban", "POST to=DE89%203704%200044%200532%200130%2000&x=1", "DE89%203704%200044%200532%200130%2000"),
+    ("url_password", "GET /x?u=https%3A%2F%2Fbob%3As3cr3t%40db.example%2Fx&y=1", "s3cr3t"),
+    # names of files
+    ("iban", "statement_DE89370400440532013000_2026.pdf", "DE89370400440532013000"),
+    ("iban", "statement-de89370400440532013000.pdf", "de89370400440532013000"),
+    ("cloud_key", "backup_AKIAIOSFODNN7EXAMPLE_old.csv", "AKIAIOSFODNN7EXAMPLE"),
+    ("jwt", f"dump_{JWT}", JWT),
 ]
 
 
@@ -76,6 +119,10 @@ def test_secrets_are_replaced_by_tokens_of_their_rule(rule: str, text: str, secr
         "at com.example@1a2b and @Override",
         "see http://example.com:8080/x@y",
         "2024-01-02 10:00:00.123 started",
+        "bypass=1 compass: north",
+        'password="" user="bob"',
+        "GET /%40angular%2Fcore?redirect=https%3A%2F%2Fexample.org%2Fa",
+        "trace de12345678901234 of ad0123456789abcdef0123456789abcd",
         "",
     ],
 )
@@ -94,6 +141,15 @@ def test_equal_values_get_equal_tokens_and_the_key_decides() -> None:
     assert token_of("DE89370400440532013000") == token_of("DE89 3704 0044 0532 0130 00")
     assert token_of("bob@example.com") != token_of("alice@example.com")
     assert token_of("bob@example.com") != token_of("bob@example.com", Masker(b"another key"))
+
+
+def test_equal_values_in_other_spellings_get_equal_tokens() -> None:
+    for spellings in (
+        ("anna@example.org", "Anna@Example.ORG", "anna%40example.org", r"anna\u0040example.org"),
+        ("4111111111111111", "4111 1111 1111 1111", "4111-1111-1111-1111", "4111+1111+1111+1111", "4111%201111%201111%201111"),
+        ("DE89370400440532013000", "DE89 3704 0044 0532 0130 00", "de89370400440532013000", "DE89%203704%200044%200532%200130%2000"),
+    ):
+        assert len(set(MASKER.preview(spellings).texts)) == 1
 
 
 def test_a_batch_is_masked_in_bodies_and_nested_attributes() -> None:
