@@ -171,7 +171,7 @@ class HecReceiver:
         query = _read_query(request)
         if read_query_time(query) is None:
             return self._refuse_time(arrival)
-        decoded, problem = await self._intake.decode(len(body), lambda: decode_events(_bounded(body, b'"event"'), query, arrival.agent, strict=self._strict))
+        decoded, problem = await self._intake.decode(len(body), lambda: decode_events(body, query, arrival.agent, strict=self._strict))
         decoded = cut_events(decoded)
         if problem is not None:
             outcome = await self._take(request, arrival, decoded)
@@ -183,7 +183,7 @@ class HecReceiver:
         query = _read_query(request)
         if read_query_time(query) is None:
             return self._refuse_time(arrival)
-        decoded = await self._intake.decode(len(body), lambda: decode_raw(_bounded(body, b"\n"), query, arrival.agent, self._intake.format_of))
+        decoded = await self._intake.decode(len(body), lambda: decode_raw(_bounded(body), query, arrival.agent, self._intake.format_of))
         if not len(decoded.batch):
             return self._refuse(arrival, NO_DATA)
         return await self._acknowledge(request, arrival, channel, decoded)
@@ -244,10 +244,10 @@ class HecReceiver:
         return NOBODY, TOKEN_DISABLED if state is TokenState.DISABLED else INVALID_TOKEN
 
 
-def _bounded(body: bytes, mark: bytes) -> bytes:
-    """Returns a body whose records each have a mark; raises BodyTooLarge when they are too many."""
-    if len(body) > MAX_RECORDS * len(mark) and body.count(mark) > MAX_RECORDS:
-        raise BodyTooLarge(f"the request has more than {MAX_RECORDS} records")
+def _bounded(body: bytes) -> bytes:
+    """Returns a body of text; raises BodyTooLarge when it has too many lines."""
+    if len(body) > MAX_RECORDS and body.count(b"\n") > MAX_RECORDS:
+        raise BodyTooLarge(f"the request has more than {MAX_RECORDS} lines")
     return body
 
 

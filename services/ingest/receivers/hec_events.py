@@ -15,7 +15,7 @@ import orjson
 from services.ingest.batch import Batch
 from services.ingest.encodings import decode_text
 from services.ingest.formats import FORMATS, detect_format
-from services.ingest.receivers.bodies import check_containers
+from services.ingest.receivers.bodies import MAX_RECORDS, BodyTooLarge, check_containers
 from services.ingest.severity import severity_of_number, severity_of_word
 from services.ingest.tokens import Agent
 
@@ -63,6 +63,10 @@ class _StrictEnvelope(_Envelope, gc=False, forbid_unknown_fields=True):
     """An envelope with no member that Splunk does not know."""
 
 
+class _Anything(msgspec.Struct, gc=False):
+    """An envelope that is only counted."""
+
+
 class _Metadata(NamedTuple):
     """What the members of an envelope beside event, time and host say."""
 
@@ -78,6 +82,7 @@ class _Metadata(NamedTuple):
 
 _DECODER: msgspec.json.Decoder[Any] = msgspec.json.Decoder(_Envelope)
 _STRICT_DECODER: msgspec.json.Decoder[Any] = msgspec.json.Decoder(_StrictEnvelope)
+_COUNTER: msgspec.json.Decoder[Any] = msgspec.json.Decoder(_Anything)
 _decode_numbers = msgspec.json.Decoder(list[int]).decode
 _decode_texts = msgspec.json.Decoder(list[str]).decode
 
@@ -124,16 +129,27 @@ def decode_events(body: bytes, query: Mapping[str, str], agent: Agent, *, strict
     try:
         decoded = _read_columns(envelopes, query, agent)
     except _InvalidError:
-        sound = 0
-        while True:
-            try:
-                _read_columns(envelopes[sound : sound + 1], query, agent)
-            except _InvalidError as error:
-                return _read_columns(envelopes[:sound], query, agent), HecProblem(error.text, error.code, sound)
-            sound += 1
+        problem = _find_problem(envelopes, query, agent)
+        return _read_columns(envelopes[: problem.event_number], query, agent), problem
     if broken is not None:
         return decoded, HecProblem(broken.text, broken.code, len(envelopes))
     return decoded, None
+
+
+def _find_problem(envelopes: Sequence[_Envelope], query: Mapping[str, str], agent: Agent) -> HecProblem:
+    """Returns what is wrong with the first envelope that cannot be taken, by halving; there is one."""
+    first, length = 0, len(envelopes)
+    while True:
+        half = (length + 1) // 2
+        try:
+            _read_columns(envelopes[first : first + half], query, agent)
+        except _InvalidError as error:
+            if half == 1:
+                return HecProblem(error.text, error.code, first)
+            length = half
+        else:
+            first += half
+            length -= half
 
 
 def decode_raw(body: bytes, query: Mapping[str, str], agent: Agent, format_of: Callable[[str, str], str] = lambda _, declared: declared) -> HecBatch:
@@ -234,6 +250,8 @@ def declared_format(sourcetype: str) -> str:
 
 def _decode_envelopes(body: bytes, decoder: msgspec.json.Decoder[Any]) -> tuple[list[_Envelope], _InvalidError | None]:
     try:
+        if len(body) > MAX_RECORDS and body.count(b"{") > MAX_RECORDS:  # decoded, empty ones take a hundred times more
+            _check_count(len(_COUNTER.decode_lines(body)))
         return decoder.decode_lines(body), None
     except (msgspec.DecodeError, RecursionError):
         return _decode_one_by_one(body, decoder)
@@ -246,6 +264,7 @@ def _decode_one_by_one(body: bytes, decoder: msgspec.json.Decoder[Any]) -> tuple
     text = body.decode()
     position, end = 0, len(text)
     while True:
+        _check_count(len(envelopes))
         while position < end and text[position] in " \t\r\n":
             position += 1
         if position == end:
@@ -258,6 +277,11 @@ def _decode_one_by_one(body: bytes, decoder: msgspec.json.Decoder[Any]) -> tuple
         except (ValueError, RecursionError):
             return envelopes, _InvalidError("Invalid data format", 6)
         position = stop
+
+
+def _check_count(envelopes: int) -> None:
+    if envelopes > MAX_RECORDS:
+        raise BodyTooLarge(f"the request has more than {MAX_RECORDS} events")
 
 
 def _decode_envelope(text: str, value: Any, decoder: msgspec.json.Decoder[Any]) -> _Envelope:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.ingest.receivers import bodies
+from services.ingest.receivers import bodies, hec_events
 from services.ingest.receivers.bodies import BodyTooLarge
 from services.ingest.receivers.hec_events import decode_events, decode_raw, parse_time, read_query_time
 from services.ingest.tokens import Agent
@@ -72,6 +72,15 @@ def test_the_first_bad_envelope_is_named_and_those_before_it_are_kept(body: str,
     decoded, found = decode(body)
     assert found == problem
     assert decoded.batch.body == ["a"] * problem[1]
+
+
+@given(st.lists(st.sampled_from(['{"event":"a"}', '{"event":" "}', '{"host":"h"}', '{"event":1,"time":"x"}', '{"event":1,"fields":[]}']), max_size=12))
+def test_whatever_follows_the_first_bad_envelope_changes_nothing(envelopes: list[str]) -> None:
+    alone = [decode(envelope)[1] for envelope in envelopes]
+    sound = next((number for number, problem in enumerate(alone) if problem), len(alone))
+    decoded, problem = decode("".join(envelopes))
+    assert decoded.batch.body == ["a"] * sound
+    assert problem == next(((found[0], sound) for found in alone if found), None)
 
 
 def test_metadata_comes_from_the_envelope_then_from_the_query() -> None:
@@ -206,6 +215,20 @@ def test_numbers_that_take_more_than_64_bits_are_kept_as_nearly_as_others_can_re
     decoded, problem = decode('{"event":"a","fields":{"a":18446744073709551615,"b":-123456789012345678901234567890,"c":[1,1e25]}}')
     assert (problem, decoded.batch.attributes) == (None, [{"a": 2**64 - 1, "b": -1.2345678901234568e29, "c": [1, 1e25]}])
     orjson.dumps(decoded.batch.attributes)
+
+
+@pytest.mark.parametrize("body", ["{}" * 51, '{"\\u0065vent":1}' * 51, '{"event":{}}\n' * 51, '{"event":1}' * 51 + "broken"])
+def test_the_number_of_envelopes_is_bounded_however_they_are_written(monkeypatch: pytest.MonkeyPatch, body: str) -> None:
+    monkeypatch.setattr(hec_events, "MAX_RECORDS", 50)
+    with pytest.raises(BodyTooLarge):
+        decode(body)
+
+
+def test_what_is_inside_events_does_not_count_as_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hec_events, "MAX_RECORDS", 50)
+    decoded, problem = decode('{"event":{"event":{},"a":{"event":"{"}}}' * 50)
+    assert (problem, len(decoded.batch)) == (None, 50)
+    assert decode('{"event":1}' * 50 + "broken")[1] == (6, 50)
 
 
 @pytest.mark.parametrize("body", ['{"event":"a","fields":{"x":[%s1]}}', '{"event":[%s1]} broken'])
