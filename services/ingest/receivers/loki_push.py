@@ -20,7 +20,7 @@ from kit.errors import InvalidArgument
 from services.ingest import severity
 from services.ingest.batch import Batch
 from services.ingest.receivers.bodies import MAX_RECORDS, MAX_VALUES, BodyTooLarge, BrokenBody, check_marks
-from services.ingest.receivers.broken_json import mend_json
+from services.ingest.receivers.broken_json import mend_texts
 from services.ingest.receivers.protobuf_parts import Part, PartCount
 from services.ingest.tokens import Agent
 
@@ -65,8 +65,8 @@ _RANKS: Final = {name: rank for rank, name in enumerate(_ROLES)}
 _TELLING_NOTHING: Final = ("", "unknown_service", "unknown")
 
 _LABEL = re.compile(r'\s*([^\s="{},]+)\s*=\s*"((?:[^"\\]|\\.)*)"\s*(?:,|$)', re.DOTALL)
-_ESCAPE = re.compile(r"\\(.)", re.DOTALL)
-_ESCAPED: Final = {"n": "\n", "t": "\t", "r": "\r"}
+_ESCAPE = re.compile(r"\\(x[0-9a-fA-F]{2}|u[0-9a-fA-F]{4}|U[0-9a-fA-F]{8}|.)", re.DOTALL)
+_ESCAPED: Final = {"n": "\n", "t": "\t", "r": "\r", "a": "\a", "b": "\b", "f": "\f", "v": "\v"}
 _PORT = re.compile(r":\d{1,5}$")
 _TRACE_ID = re.compile(r"[0-9a-f]{32}")
 _SPAN_ID = re.compile(r"[0-9a-f]{16}")
@@ -197,9 +197,18 @@ def parse_labels(text: str) -> tuple[tuple[str, str], ...] | None:
         if match is None:
             return None
         value = match[2]
-        labels.append((match[1], _ESCAPE.sub(lambda escape: _ESCAPED.get(escape[1], escape[1]), value) if "\\" in value else value))
+        labels.append((match[1], _ESCAPE.sub(_read_escape, value) if "\\" in value else value))
         position = match.end()
     return tuple(labels)
+
+
+def _read_escape(escape: re.Match[str]) -> str:
+    """Returns the character that Go writes so."""
+    written = escape[1]
+    if len(written) == 1:
+        return _ESCAPED.get(written, written)
+    number = int(written[1:], 16)
+    return "\ufffd" if 0xD800 <= number < 0xE000 or number > 0x10FFFF else chr(number)
 
 
 _recall_labels: Final = lru_cache(maxsize=4_096)(parse_labels)
@@ -302,10 +311,9 @@ def _clamp(nanos: int) -> int:
 
 def _decode_mended(body: bytes, problem: Exception) -> _Push:
     """Decodes a body with what no Unicode text can hold replaced; raises InvalidArgument when something else is wrong."""
-    mended = None if isinstance(problem, msgspec.ValidationError) else mend_json(body)
-    if mended is not None:
+    if not isinstance(problem, msgspec.ValidationError):
         try:
-            return _decode_push(mended)
+            return _decode_push(mend_texts(body))
         except (msgspec.DecodeError, RecursionError) as again:
             problem = again
     raise InvalidArgument(f"the body is not a push request: {problem}") from None

@@ -116,6 +116,7 @@ def test_records_of_a_stream_do_not_share_what_is_their_own() -> None:
         (' { a = "b" , c="d", } ', (("a", "b"), ("c", "d"))),
         ('{a="quote \\" and \\\\ and \\n, {x}"}', (("a", 'quote " and \\ and \n, {x}'),)),
         ('{a.b="c"}', (("a.b", "c"),)),
+        ('{a="\\x1b[31m\\t\\a \\u00e9\\U0001f600 \\ud800 \\q"}', (("a", "\x1b[31m\t\a \u00e9\U0001f600 \ufffd q"),)),  # as Go writes them
         ("", None),
         ('{a="b"', None),
         ("{a=b}", None),
