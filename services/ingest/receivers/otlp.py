@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any, Final
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from typing import Any, Final, TypeVar
 
 import msgspec
 import orjson
-from google.protobuf.message import DecodeError
-from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceResponse
+from google.protobuf.message import DecodeError, Message
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest, ExportLogsServiceResponse
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 
@@ -18,6 +19,7 @@ from services.ingest.batch import Batch
 from services.ingest.generations import Generations
 from services.ingest.groups import Outcome
 from services.ingest.receivers.bodies import MAX_RECORDS, MAX_VALUES
+from services.ingest.receivers.broken_protobuf import mend_texts
 from services.ingest.receivers.protobuf_parts import Part, PartCount
 from services.ingest.tokens import Agent
 
@@ -28,6 +30,7 @@ MAX_REMEMBERED: Final = 2_048
 _STRING_VALUE: Final = 0x0A
 """The tag of a text in an AnyValue; its length follows."""
 _LARGEST_TIME = 2**63 - 1
+_Read = TypeVar("_Read")
 
 _VALUE: Final[dict[int, Part]] = {}
 _PAIR: Final = {2: Part(False, _VALUE)}
@@ -55,10 +58,7 @@ def read_spans(body: bytes) -> ExportTraceServiceRequest:
     """Returns a request for spans from protobuf; raises InvalidArgument when it is none, BodyTooLarge when there is too much in it."""
     for count in (RECORDS, SPAN_VALUES):
         count.check(body)
-    try:
-        return ExportTraceServiceRequest.FromString(body)
-    except DecodeError:
-        raise InvalidArgument("the body is not an ExportTraceServiceRequest") from None
+    return _read(body, ExportTraceServiceRequest, ExportTraceServiceRequest.FromString)
 
 
 def decode_logs(body: bytes, agent: Agent) -> tuple[Batch, list[str]]:
@@ -68,10 +68,18 @@ def decode_logs(body: bytes, agent: Agent) -> tuple[Batch, list[str]]:
     """
     for count in (RECORDS, LOG_VALUES):
         count.check(body)
+    return _read(body, ExportLogsServiceRequest, lambda body: read_columns(pb.OtlpLogs.FromString(body), agent))
+
+
+def _read(body: bytes, request: type[Message], read: Callable[[bytes], _Read]) -> _Read:
+    """Returns what is read from a request; one with texts that are not UTF-8 is read with those mended, lest they cost their neighbours."""
     try:
-        return read_columns(pb.OtlpLogs.FromString(body), agent)
-    except (DecodeError, UnicodeDecodeError):
-        raise InvalidArgument("the body is not an ExportLogsServiceRequest") from None
+        try:
+            return read(body)
+        except (DecodeError, UnicodeDecodeError):
+            return read(mend_texts(body, request))
+    except DecodeError:
+        raise InvalidArgument(f"the body is not an {request.DESCRIPTOR.name}") from None
 
 
 class _Origin(msgspec.Struct, frozen=True, eq=False, gc=False):
@@ -155,7 +163,7 @@ def answer(outcome: Outcome) -> ExportLogsServiceResponse:
     response = ExportLogsServiceResponse()
     if outcome.rejected:
         response.partial_success.rejected_log_records = outcome.rejected
-        response.partial_success.error_message = "records larger than the limit were kept as rejected events"
+        response.partial_success.error_message = "some records could not be stored as events and were kept as rejected events, with the reason"
     return response
 
 
@@ -179,13 +187,17 @@ def _value_of(value: AnyValue, depth: int) -> Any:
 
 
 def _read_text(raw: bytes) -> str:
-    """Returns the text of an AnyValue; that of another value is its JSON."""
+    """Returns the text of an AnyValue; bytes that are one count as text, and the text of another value is its JSON."""
     if len(raw) > 2 and raw[0] == _STRING_VALUE:
         # Behind the tag stands the length, in one byte or two; a longer text is no matter for speed.
         length, start = (raw[1], 2) if raw[1] < 0x80 else (raw[1] & 0x7F | raw[2] << 7, 3)
         if length < 0x4000 and start + length == len(raw):
             return raw[start:].decode()
-    content = _value_of(AnyValue.FromString(raw), 0)
+    value = AnyValue.FromString(raw)
+    content = _value_of(value, 0)
+    if value.HasField("bytes_value"):
+        with suppress(UnicodeDecodeError):  # a file that is read without an encoding has lines of bytes
+            return value.bytes_value.decode()
     if type(content) is str:
         return content
     return "" if content is None else orjson.dumps(content).decode()

@@ -1,30 +1,38 @@
 """OTLP in JSON: export requests as text to the same messages that protobuf gives.
 
 Source: OTLP specification, "JSON Protobuf Encoding" (reference wire-formats §2): keys in lowerCamelCase, ids of traces and
-spans in hexadecimal, enums as integers, 64-bit integers as numbers or text, bytes in base64, unknown keys ignored.
+spans in hexadecimal, enums as integers (or names), 64-bit integers as numbers or text, bytes in base64, unknown keys ignored.
 """
 
 from __future__ import annotations
 
 import binascii
 from base64 import b64decode
-from collections.abc import Iterator
-from typing import Final, cast
+from collections.abc import Callable, Iterator
+from functools import lru_cache
+from typing import Any, Final, TypeVar
 
 import msgspec
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
+from opentelemetry.proto.logs.v1.logs_pb2 import SeverityNumber
 from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
 from elis.ingest.v1 import otlp_pb2 as pb
 from kit.errors import InvalidArgument
 from services.ingest.receivers.bodies import MAX_CONTAINERS, check_marks
+from services.ingest.receivers.broken_json import mend_texts
 from services.ingest.receivers.otlp import MAX_DEPTH
 
 _MARKS: Final = b"{[n"
 """What opens an object or an array, or begins a null: each of them becomes a message."""
 _Number = int | float | str | None
+_Name = int | str | None
+"""A value of an enum. Its name is not what the encoding says; the OpenTelemetry Collector takes it, so somebody sends it."""
+
+
+_Request = TypeVar("_Request")
 
 
 class _Camel(msgspec.Struct, rename="camel", gc=False):
@@ -67,7 +75,7 @@ class _Scope(_Camel):
 class _Record(_Camel):
     time_unix_nano: _Number = None
     observed_time_unix_nano: _Number = None
-    severity_number: int | None = None
+    severity_number: _Name = None
     severity_text: str | None = None
     body: _Value | None = None
     attributes: list[_Pair] | None = None
@@ -91,7 +99,7 @@ class _Logs(_Camel):
 
 
 class _Status(_Camel):
-    code: int | None = None
+    code: _Name = None
 
 
 class _Span(_Camel):
@@ -99,7 +107,7 @@ class _Span(_Camel):
     span_id: str | None = None
     parent_span_id: str | None = None
     flags: _Number = None
-    kind: int | None = None
+    kind: _Name = None
     start_time_unix_nano: _Number = None
     end_time_unix_nano: _Number = None
     attributes: list[_Pair] | None = None
@@ -119,8 +127,8 @@ class _Spans(_Camel):
     resource_spans: list[_ResourceSpans] | None = None
 
 
-_decode_logs = msgspec.json.Decoder(_Logs).decode
-_decode_spans = msgspec.json.Decoder(_Spans).decode
+_decode_logs: Final[Callable[[bytes], _Logs]] = msgspec.json.Decoder(_Logs).decode
+_decode_spans: Final[Callable[[bytes], _Spans]] = msgspec.json.Decoder(_Spans).decode
 
 
 def parse_logs(body: bytes) -> pb.OtlpLogs:
@@ -128,7 +136,7 @@ def parse_logs(body: bytes) -> pb.OtlpLogs:
     check_marks(body, _MARKS, MAX_CONTAINERS, "objects, arrays and nulls")
     request = pb.OtlpLogs()
     try:
-        for given in _decode_logs(body).resource_logs or ():
+        for given in _decode(body, _decode_logs).resource_logs or ():
             resource = pb.OtlpResource(attributes=_encode_pairs(given.resource.attributes)) if given.resource else None
             resource_logs = request.resource_logs.add(resource=resource)
             for scope_logs in given.scope_logs or ():
@@ -143,7 +151,7 @@ def parse_spans(body: bytes) -> ExportTraceServiceRequest:
     check_marks(body, _MARKS, MAX_CONTAINERS, "objects, arrays and nulls")
     request = ExportTraceServiceRequest()
     try:
-        for given in _decode_spans(body).resource_spans or ():
+        for given in _decode(body, _decode_spans).resource_spans or ():
             resource_spans = request.resource_spans.add(resource=Resource(attributes=_pairs(given.resource.attributes, 0)) if given.resource else None)
             for scope_spans in given.scope_spans or ():
                 resource_spans.scope_spans.add(spans=map(_span, scope_spans.spans or ()))
@@ -152,11 +160,39 @@ def parse_spans(body: bytes) -> ExportTraceServiceRequest:
     return request
 
 
+@lru_cache(maxsize=1)
+def _spellings() -> tuple[tuple[bytes, bytes], ...]:
+    """Returns the keys in protobuf's spelling, each with what it is here."""
+    fields = [field for kind in _Camel.__subclasses__() for field in msgspec.structs.fields(kind)]
+    return tuple({(b'"%s":' % field.name.encode(), b'"%s":' % field.encode_name.encode()) for field in fields if field.name != field.encode_name})
+
+
+def _decode(body: bytes, decode: Callable[[bytes], _Request]) -> _Request:
+    """Decodes a body, one with bytes or escapes that are no text with those replaced: exporters of JavaScript cut texts within a character.
+
+    Keys in protobuf's spelling (`resource_logs`) are not what the encoding says, and would be ignored like other unknown ones: all would be
+    lost with a success. The OpenTelemetry Collector takes them.
+    """
+    if b'"resource_logs"' in body or b'"resource_spans"' in body:
+        for snake, camel in _spellings():
+            body = body.replace(snake, camel)
+    try:
+        return decode(body)
+    except msgspec.ValidationError:
+        raise
+    except (UnicodeDecodeError, msgspec.DecodeError):
+        return decode(mend_texts(body))
+
+
 def _reason(error: Exception) -> str:
     """Returns what is wrong; msgspec tells the place and never the value, which may hold a secret."""
     if isinstance(error, RecursionError):
         return "it is nested too deeply"
-    return str(error)[:200] if isinstance(error, msgspec.MsgspecError) else "a number is out of range or not readable, or bytes are not base64"
+    return (
+        str(error)[:200]
+        if isinstance(error, msgspec.MsgspecError)
+        else "a number is out of range or not readable, a value of an enum is unknown, or bytes are not base64"
+    )
 
 
 def _scope(given: _Scope | None) -> pb.OtlpScope | None:
@@ -167,7 +203,7 @@ def _record(given: _Record) -> pb.OtlpLogRecord:
     return pb.OtlpLogRecord(
         time_unix_nano=_whole(given.time_unix_nano),
         observed_time_unix_nano=_whole(given.observed_time_unix_nano),
-        severity_number=given.severity_number or 0,
+        severity_number=_enum(given.severity_number, SeverityNumber.Value),
         severity_text=given.severity_text or "",
         body=b"" if given.body is None else _value(given.body, 0).SerializeToString(),
         attributes=_encode_pairs(given.attributes),
@@ -183,11 +219,11 @@ def _span(given: _Span) -> Span:
         span_id=_hexadecimal(given.span_id),
         parent_span_id=_hexadecimal(given.parent_span_id),
         flags=_whole(given.flags),
-        kind=cast("Span.SpanKind.ValueType", given.kind or 0),
+        kind=_enum(given.kind, Span.SpanKind.Value),
         start_time_unix_nano=_whole(given.start_time_unix_nano),
         end_time_unix_nano=_whole(given.end_time_unix_nano),
         attributes=_pairs(given.attributes, 0),
-        status=Status(code=cast("Status.StatusCode.ValueType", (given.status.code or 0) if given.status else 0)),
+        status=Status(code=_enum(given.status.code if given.status else None, Status.StatusCode.Value)),
     )
 
 
@@ -223,6 +259,11 @@ def _value(given: _Value | None, depth: int) -> AnyValue:
 
 def _whole(given: _Number) -> int:
     return int(given) if given else 0
+
+
+def _enum(given: _Name, number_of: Callable[[str], int]) -> Any:
+    """Returns the number of a value; raises ValueError when there is none of that name."""
+    return number_of(given) if given and isinstance(given, str) else given or 0
 
 
 def _base64(given: str) -> bytes:

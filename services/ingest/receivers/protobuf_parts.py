@@ -12,7 +12,7 @@ from services.ingest.receivers.bodies import BodyTooLarge
 
 MAX_DEPTH: Final = 120
 """Messages inside each other that are looked into; protobuf itself reads 100."""
-_MALFORMED: Final = "the body is not valid protobuf"
+MALFORMED: Final = "the body is not valid protobuf"
 
 
 class Part(NamedTuple):
@@ -43,7 +43,7 @@ class PartCount:
             try:
                 self._count(body)
             except IndexError:
-                raise InvalidArgument(_MALFORMED) from None
+                raise InvalidArgument(MALFORMED) from None
 
     def _count(self, body: bytes) -> None:
         around: list[tuple[int, dict[int, Part]]] = []
@@ -51,15 +51,15 @@ class PartCount:
         while True:
             if position >= end:
                 if position > end:
-                    raise InvalidArgument(_MALFORMED)
+                    raise InvalidArgument(MALFORMED)
                 if not around:
                     return
                 end, fields = around.pop()
                 continue
-            tag, position = (byte, position + 1) if (byte := body[position]) < 0x80 else _read_varint(body, position)
+            tag, position = (byte, position + 1) if (byte := body[position]) < 0x80 else read_varint(body, position)
             kind = tag & 7
             if kind == 2:
-                length, position = (byte, position + 1) if (byte := body[position]) < 0x80 else _read_varint(body, position)
+                length, position = (byte, position + 1) if (byte := body[position]) < 0x80 else read_varint(body, position)
                 part = fields.get(tag >> 3)
                 if part is not None:
                     left -= part.counted
@@ -67,19 +67,19 @@ class PartCount:
                         raise BodyTooLarge(f"the request has more than {self.largest} {self._name}")
                     if length and part.fields:
                         if position + length > end or len(around) == MAX_DEPTH:
-                            raise InvalidArgument(_MALFORMED)
+                            raise InvalidArgument(MALFORMED)
                         around.append((end, fields))
                         end, fields = position + length, part.fields
                         continue
                 position += length
             elif kind == 0:
-                _, position = _read_varint(body, position)
+                _, position = read_varint(body, position)
             elif kind == 1:
                 position += 8
             elif kind == 5:
                 position += 4
             elif kind > 5:
-                raise InvalidArgument(_MALFORMED)
+                raise InvalidArgument(MALFORMED)
             # Where groups begin and end is passed over: no request has any, and what is in one counts as beside it.
 
 
@@ -95,7 +95,7 @@ def _counted_numbers(fields: dict[int, Part], seen: list[dict[int, Part]]) -> se
     return numbers
 
 
-def _read_varint(body: bytes, position: int) -> tuple[int, int]:
+def read_varint(body: bytes, position: int) -> tuple[int, int]:
     """Returns a number and where it ends."""
     value = 0
     for shift in range(0, 70, 7):
@@ -104,4 +104,4 @@ def _read_varint(body: bytes, position: int) -> tuple[int, int]:
         value |= (byte & 0x7F) << shift
         if byte < 0x80:
             return value, position
-    raise InvalidArgument(_MALFORMED)
+    raise InvalidArgument(MALFORMED)

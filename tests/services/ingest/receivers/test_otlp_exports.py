@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -17,9 +18,10 @@ from elis.ingest.v1 import otlp_pb2 as pb
 from kit.errors import InvalidArgument
 from services.ingest.batch import Batch
 from services.ingest.receivers.bodies import MAX_CONTAINERS, MAX_RECORDS, BodyTooLarge
-from services.ingest.receivers.otlp import decode_logs
+from services.ingest.receivers.otlp import decode_logs, read_spans
 from services.ingest.receivers.otlp_json import parse_logs, parse_spans
 from services.ingest.tokens import Agent
+from tests.services.ingest.receivers.protobuf_bytes import field
 
 AGENT = Agent("token-1", "agents", "")
 BOUND = Agent("token-2", "agents", "bound")
@@ -46,18 +48,23 @@ def batch_of(request: ExportLogsServiceRequest, agent: Agent) -> tuple[Batch, li
     return decode_logs(request.SerializeToString(), agent)
 
 
+def record_bytes(content: bytes) -> bytes:
+    """A request with one record or span."""
+    return field(1, field(2, field(2, content)))
+
+
 def encode(made: pb.OtlpLogRecord) -> bytes:
     return pb.OtlpLogs(resource_logs=[pb.OtlpResourceLogs(scope_logs=[pb.OtlpScopeLogs(log_records=[made])])]).SerializeToString()
 
 
 def assert_layout(ours: Descriptor, theirs: Descriptor) -> None:
-    for field in ours.fields:
-        other = theirs.fields_by_number[field.number]
-        assert (field.name, field.is_repeated) == (other.name, other.is_repeated)
-        assert field.type == other.type or {field.type, other.type} <= set(_BYTES) or {field.type, other.type} <= set(_NUMBERS)
-        if field.message_type is not None:
+    for own in ours.fields:
+        other = theirs.fields_by_number[own.number]
+        assert (own.name, own.is_repeated) == (other.name, other.is_repeated)
+        assert own.type == other.type or {own.type, other.type} <= set(_BYTES) or {own.type, other.type} <= set(_NUMBERS)
+        if own.message_type is not None:
             assert other.message_type is not None
-            assert_layout(field.message_type, other.message_type)
+            assert_layout(own.message_type, other.message_type)
 
 
 def test_the_layout_is_that_of_opentelemetry() -> None:
@@ -81,18 +88,54 @@ def test_a_value_that_looks_like_a_text_is_what_protobuf_reads(raw: bytes) -> No
     try:
         expected: Any = batch_of(ExportLogsServiceRequest.FromString(body), AGENT)
     except DecodeError:
-        with pytest.raises(InvalidArgument):
+        with suppress(InvalidArgument):  # it is taken when nothing but a text was wrong
             decode_logs(body, AGENT)
     else:
         assert decode_logs(body, AGENT) == expected
 
 
 @pytest.mark.parametrize("part", ["body", "attributes"])
-@pytest.mark.parametrize("raw", [b"\x0a\x01\xff", b"\x0a\x05ab", b"\x0b"])
+@pytest.mark.parametrize("raw", [b"\x0a\x05ab", b"\x0b", b"\x0f", b"\x08" + b"\x80" * 11])
 def test_what_is_no_protobuf_inside_is_refused(part: str, raw: bytes) -> None:
     body = encode(pb.OtlpLogRecord(body=raw) if part == "body" else pb.OtlpLogRecord(attributes=[raw]))
     with pytest.raises(InvalidArgument):
         decode_logs(body, AGENT)
+
+
+def test_texts_that_are_not_utf8_cost_no_neighbour() -> None:
+    """The Collector takes them from its senders and passes them on among others (opentelemetry-collector #11449)."""
+    request = export(record("caf\u00fc", **{"k\u00fc": "v\u00fc"}), record("plain", file="a"), service="shop\u00fc")
+    found = request.resource_logs[0].scope_logs[0]
+    found.scope.name, found.log_records[0].severity_text, found.log_records[0].event_name = "lib\u00fc", "warn\u00fc", "event\u00fc"
+    found.log_records[0].attributes.add(key="list").value.array_value.values.add().kvlist_value.values.add(key="a\u00fc").value.string_value = "b\u00fc"
+    batch, _ = decode_logs(request.SerializeToString().replace("\u00fc".encode(), b"\xff\xff"), AGENT)
+    assert (batch.body, batch.severity_text, batch.service) == (["caf\ufffd\ufffd", "plain"], ["warn\ufffd\ufffd", ""], ["shop\ufffd\ufffd"] * 2)
+    scope = {"otel.scope.name": "lib\ufffd\ufffd"}
+    assert batch.attributes == [
+        {**scope, "k\ufffd\ufffd": "v\ufffd\ufffd", "list": [{"a\ufffd\ufffd": "b\ufffd\ufffd"}], "event.name": "event\ufffd\ufffd"},
+        {**scope, "file": "a"},
+    ]
+
+
+@given(st.binary(max_size=40), st.binary(max_size=40))
+def test_any_bytes_may_be_a_text(text: bytes, value: bytes) -> None:
+    body = record_bytes(field(5, field(1, text)) + field(6, field(1, b"k") + field(2, field(5, field(1, field(1, value))))))
+    batch, _ = decode_logs(body, AGENT)
+    assert (batch.body, batch.attributes) == ([text.decode("utf-8", "replace")], [{"k": [value.decode("utf-8", "replace")]}])
+    assert len(read_spans(record_bytes(field(5, text))).resource_spans) == 1
+
+
+def test_messages_inside_each_other_without_end_are_refused_when_they_are_mended() -> None:
+    deep = b"\x0a\x01\xff"
+    for _ in range(300):
+        deep = field(5, field(1, deep))
+    with pytest.raises(InvalidArgument):
+        decode_logs(record_bytes(field(5, deep)), AGENT)
+
+
+@pytest.mark.parametrize(("raw", "body"), [("zażółć".encode(), "zażółć"), (b"\xff\x00", "ff00"), (b"", "")])
+def test_a_body_of_bytes_is_the_text_that_they_are(raw: bytes, body: str) -> None:
+    assert batch_of(export(LogRecord(body=AnyValue(bytes_value=raw))), AGENT)[0].body == [body]
 
 
 def test_records_with_the_same_attributes_share_them() -> None:
