@@ -190,7 +190,7 @@ _ESCAPED = r"(?<=\\[bfnrt])|(?<=\\u00[0-9A-Fa-f]{2})|(?<=%[0-9A-Fa-f]{2})|(?<=[\
 """Behind an escape of JSON or of an address of a page, or a colour of a terminal: its last letter does not belong to what follows."""
 _COLOUR = r"(?:\x1b\[[0-9;]{0,16}m)?"
 _BLANK = r"(?:[ \t+]|%20)"
-_QUOTE = r"(?:\\{0,7}[\"']|\\{1,3}u002[27]|%2[27]|&quot;|&#3[49];)"
+_QUOTE = r"(?:\\{0,15}[\"']|\\{1,3}u002[27]|%2[27]|&quot;|&#3[49];)"
 _LONG_NAMES = (
     r"(?:pass(?:word|wd|phrase|code)|secret(?:[_-]?access[_-]?key|[_-]?key)?|client[_-]?secret|api[_-]?key|access[_-]?key(?:[_-]?id)?|"
     r"private[_-]?key|account[_-]?key|shared[_-]?access[_-]?key|encryption[_-]?key|signing[_-]?key|token|authorization|mysapsso2)"
