@@ -58,7 +58,7 @@ def collect_spans(request: ExportTraceServiceRequest, agent: Agent) -> list[Span
         resource = _texts(resource_spans.resource.attributes, ("service.name",))
         service = _name(resource.get("service.name", "")) or _name(agent.source or agent.name)
         for scope_spans in resource_spans.scope_spans:
-            spans.extend(_read(span, service, now) for span in scope_spans.spans if len(span.trace_id) == 16 and len(span.span_id) == 8)
+            spans.extend(_read(span, service, now) for span in scope_spans.spans if _is_id(span.trace_id, 16) and _is_id(span.span_id, 8))
     return spans
 
 
@@ -69,7 +69,7 @@ def _read(span: WireSpan, service: str, now: int) -> Span:
     remote = bool(span.flags & SpanFlags.SPAN_FLAGS_CONTEXT_IS_REMOTE_MASK)
     return Span(
         key=span.trace_id + span.span_id,
-        parent=span.trace_id + span.parent_span_id if len(span.parent_span_id) == 8 and any(span.parent_span_id) else b"",
+        parent=span.trace_id + span.parent_span_id if _is_id(span.parent_span_id, 8) else b"",
         service=service,
         minute=start // 60_000_000_000,
         duration_ns=min(max(span.end_time_unix_nano - span.start_time_unix_nano, 0), MAX_DURATION_NS),
@@ -79,6 +79,11 @@ def _read(span: WireSpan, service: str, now: int) -> Span:
         peer=peer,
         peer_kind=kind,
     )
+
+
+def _is_id(raw: bytes, length: int) -> bool:
+    """Says whether an id has its length and is not all zero, which means none (W3C Trace Context)."""
+    return len(raw) == length and any(raw)
 
 
 def _find_peer(span: WireSpan) -> tuple[str, str]:

@@ -158,6 +158,8 @@ async def test_no_edge_within_a_service_and_none_without_valid_ids(pool: asyncpg
     broken = make(SERVER, parent=call.span_id)
     broken.trace_id = b"short"
     await replica.take(request(orders=[broken, make(SERVER, parent=bytes(8)), make(SERVER)]))
+    call = make(CLIENT, trace=bytes(16))  # ids of zeros are those of everyone who has none
+    await replica.take(request(web=[call, make(CLIENT, key=bytes(8), peer__service="bank")], orders=[make(SERVER, parent=call.span_id, trace=bytes(16))]))
     assert await edges(pool, replica) == {}
 
 
