@@ -18,7 +18,7 @@ from services.ingest.receivers.networks import Networks
 from services.ingest.receivers.streams import Connection, StreamPort, create_tls_context
 from services.ingest.receivers.syslog_datagrams import SyslogDatagrams
 from services.ingest.receivers.syslog_frames import FrameReader
-from services.ingest.receivers.syslog_store import ALLOWED, GATHER_SECONDS, PROTOCOL, SyslogStore, peer_of
+from services.ingest.receivers.syslog_store import GATHER_SECONDS, PROTOCOL, SyslogStore, peer_in, peer_of
 from services.ingest.settings import IngestSettings
 from services.ingest.tokens import NOBODY, Agent
 
@@ -47,13 +47,15 @@ class SyslogReceiver:
 
     async def serve(self, connection: Connection) -> None:
         """Stores what a peer sends, and reads on only when that is stored."""
-        source, agent = self._networks.source_of(connection.address), ALLOWED
+        network = self._networks.find(connection.address)
         if connection.peer_name:  # the certificate was verified: the network does not matter
-            source, agent = source or self._default_source, Agent(f"certificate:{connection.peer_name}", connection.peer_name, "")
-        if source is None:
+            agent = Agent(f"certificate:{connection.peer_name}", connection.peer_name, "")
+            peer = peer_of(connection.address, network.source if network is not None else self._default_source, agent)
+        elif network is not None:
+            peer = peer_in(network, connection.address)
+        else:
             self.refuse(connection.address, "the address is not in ELIS_SYSLOG_ALLOW")
             return
-        peer = peer_of(connection.address, source, agent)
         frames = FrameReader(self._limit)
         while data := await connection.read(self._idle_seconds):
             if len(data) < _GATHER_BYTES:

@@ -15,6 +15,7 @@ from kit.errors import RateLimited, Unavailable
 from services.ingest.batch import Batch
 from services.ingest.endpoints import Arrival
 from services.ingest.intake import Intake
+from services.ingest.receivers.networks import Network
 from services.ingest.receivers.syslog_frames import BrokenFrame
 from services.ingest.rejections import Rejection, RejectReason
 from services.ingest.tokens import Agent
@@ -31,8 +32,6 @@ GATHER_SECONDS = 0.005
 """How long a message waits for company: the lines of a stack trace come one by one."""
 FIRST_PAUSE_SECONDS = 0.05
 LAST_PAUSE_SECONDS = 5.0
-ALLOWED = Agent(PROTOCOL, PROTOCOL, "")
-"""Who sends from a network on the allow-list."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +40,7 @@ class Peer:
 
     address: str
     source: str
-    agent: Agent = ALLOWED
+    agent: Agent
     attributes: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -50,9 +49,15 @@ class Peer:
         return Arrival(PROTOCOL, self.agent, self.address)
 
 
-def peer_of(address: str, source: str, agent: Agent = ALLOWED) -> Peer:
+def peer_of(address: str, source: str, agent: Agent) -> Peer:
     """Returns a peer whose messages carry its address."""
     return Peer(address, source, agent, {PEER_ATTRIBUTE: address})
+
+
+def peer_in(network: Network, address: str) -> Peer:
+    """Returns a peer on the allow-list. Its network is the agent: each has limits of its own, and none waits for another."""
+    name = str(network.addresses)
+    return peer_of(address, network.source, Agent(f"{PROTOCOL}:{name}", name, network.source))
 
 
 class SyslogStore:
@@ -62,7 +67,10 @@ class SyslogStore:
         self._intake = intake
 
     async def store(self, rows: Sequence[tuple[bytes, Peer]], broken: Sequence[tuple[BrokenFrame, Peer]] = ()) -> None:
-        """Returns when all is stored, however long that takes. Equal messages are as many events: only a retry is recognised."""
+        """Returns when all is stored, however long that takes. Equal messages are as many events: only a retry is recognised.
+
+        All are of one agent, whose limits hold for them.
+        """
         for start in range(0, max(len(rows), 1), MAX_BATCH):
             await self._store_batch(rows[start : start + MAX_BATCH], () if start else broken)
 

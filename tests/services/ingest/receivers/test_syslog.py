@@ -17,6 +17,7 @@ import asyncpg
 import pytest
 
 from services.ingest.intake import Intake
+from services.ingest.limits import Limits
 from services.ingest.receivers.streams import BUFFER_BYTES, StreamPort
 from services.ingest.settings import IngestSettings
 from tests.services.ingest.conftest import ARRIVAL, RunningIngest
@@ -159,6 +160,33 @@ async def test_overload_drops_datagrams_and_counts_them(settings: IngestSettings
         assert 0 < dropped < sent
         assert len(await wait_for_events(pool, sent - dropped)) == sent - dropped
     assert sum(counts.refused for endpoint, counts in intake.endpoints.draw() if endpoint.protocol == "syslog") >= dropped
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs a second address of the loopback")
+async def test_a_noisy_network_costs_no_other_its_messages(settings: IngestSettings, intake: Intake, pool: asyncpg.Pool[Any]) -> None:
+    intake.limits = Limits(default_events=5)
+    networks = "127.0.0.1/32=noisy, 127.0.0.2/32=calm"
+    async with open_sockets(settings, intake, syslog_allow=networks) as sockets:
+        port = sockets.port("syslog")
+        with socket.socket(type=socket.SOCK_DGRAM) as noisy, socket.socket(type=socket.SOCK_DGRAM) as calm:
+            calm.bind(("127.0.0.2", 0))
+            async with connect(port) as client:
+                client.writer.write(b"".join(b"<13>job: %d\n" % number for number in range(1_000)))
+                assert len(await wait_for_events(pool, 1_000)) == 1_000  # more than it may: what follows waits for minutes
+            for number in range(300):
+                noisy.sendto(b"<13>job: %d %s" % (number, b"x" * 60_000), (HOST, port))
+                await asyncio.sleep(0.001)
+            before = sockets.dropped("queue_full")
+            assert before > 0
+            calm.sendto(b"<13>link: by datagram %s" % (b"x" * 60_000), (HOST, port))
+            _, writer = await asyncio.open_connection(HOST, port, local_addr=("127.0.0.2", 0))
+            writer.write(b"<13>link: by stream\n")
+            events = await wait_for_events(pool, 1_002)
+            writer.close()
+        assert {event["body"].rstrip("x ") for event in events if event["source"] == "calm"} == {"by datagram", "by stream"}
+        assert sockets.dropped("queue_full") == before + 1  # a noisy one made room
+    names = {endpoint.token_name: (endpoint.source, counts.events) for endpoint, counts in intake.endpoints.draw()}
+    assert names == {"127.0.0.1/32": ("noisy", 1_000), "127.0.0.2/32": ("calm", 2)}
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells")
