@@ -26,11 +26,15 @@ SYSLOG: Final = (FATAL, ALERT, CRITICAL, ERROR, WARN, NOTICE, INFO, DEBUG)
 WORDS: Final[dict[str, int]] = {
     "trace": TRACE,
     "verbose": TRACE,
+    "trce": TRACE,
+    "trc": TRACE,
+    "vrb": TRACE,
     "finest": TRACE,
     "t": TRACE,
     "v": TRACE,
     "debug": DEBUG,
     "dbg": DEBUG,
+    "dbug": DEBUG,
     "finer": DEBUG,
     "path": DEBUG,
     "d": DEBUG,
@@ -55,6 +59,8 @@ WORDS: Final[dict[str, int]] = {
     "w": WARN,
     "error": ERROR,
     "err": ERROR,
+    "eror": ERROR,
+    "fail": ERROR,
     "severe": ERROR,
     "failure": ERROR,
     "failed": ERROR,
@@ -77,12 +83,13 @@ _USUAL_WORDS: Final = WORDS | {word.upper(): number for word, number in WORDS.it
 
 LEVEL_PATTERN: Final = (
     "(?:TRACE|VERBOSE|FINEST|FINER|FINE|CONFIG|DEBUG|INFO(?:RMATION(?:AL)?)?|NOTICE|WARN(?:ING)?|"
-    "ERR(?:OR)?|SEVERE|FAILURE|CRIT(?:ICAL)?|ALERT|FATAL|PANIC|EMERG(?:ENCY)?)"
+    "ERR(?:OR)?|SEVERE|FAILURE|CRIT(?:ICAL)?|ALERT|FATAL|PANIC|EMERG(?:ENCY)?|INF|WRN|DBG|VRB|TRC|FTL)"
 )
 """Regular expression of the level words in upper case, without groups: what a log line may call its level."""
 
+_LEADING_WORDS: Final = "trace|trce|debug|dbug|info|notice|warn(?:ing)?|err(?:or)?|fail|severe|crit(?:ical)?|alert|fatal|panic|emerg(?:ency)?"
 _LEADING = re.compile(
-    r"[*\[<( ]{0,4}(trace|debug|info|notice|warn(?:ing)?|err(?:or)?|severe|crit(?:ical)?|alert|fatal|panic|emerg(?:ency)?)[\])>*]{0,3}\s?:",
+    rf"[*\[<( ]{{0,4}}({_LEADING_WORDS})[\])>*]{{0,3}}\s?:|\[({_LEADING_WORDS})\]",
     re.IGNORECASE,
 )
 _LONGEST_LEADING: Final = 18
@@ -119,9 +126,9 @@ def severity_of_status(status: int) -> int:
 
 
 def leading_severity(message: str) -> tuple[int, str]:
-    """Returns number and word of the level that a message opens with (`error: …`), or (0, "")."""
-    match = _LEADING.match(message) if ":" in message[:_LONGEST_LEADING] else None
+    """Returns number and word of the level that a message opens with (`error: …`, `[error] …`), or (0, "")."""
+    match = _LEADING.match(message) if ":" in message[:_LONGEST_LEADING] or message[:1] == "[" else None
     if match is None:
         return UNKNOWN, ""
-    word = match.group(1)
+    word = match.group(1) or match.group(2)
     return severity_of_word(word), word

@@ -26,8 +26,16 @@ _DOW = "(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun)"
 _MON = "(?P<b>Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec)"
 _HMS = r"(?P<H>[0-2]?\d):(?P<M>[0-5]\d):(?P<S>[0-6]\d)"
 _FRACTION = r"(?:[.,:](?P<f>\d{1,9}))?"
+# Java 20 and later write a narrow space in front of it.
+_HALF = r"(?P<p>[ \u202f]?[AaPp][Mm]\b)?"
 _HMS2 = r"(?P<H>[0-2]?\d):?(?P<M>[0-5]\d):?(?P<S>[0-6]\d)"
-_ZONE = r"(?P<z> ?(?:Z|UTC|GMT)\b| ?[+-]\d{2}:?\d{2})"
+_NAMED: Final = {
+    **{"Z": 0, "UTC": 0, "GMT": 0, "WET": 0, "WEST": 1, "CET": 1, "CEST": 2, "EET": 2, "EEST": 3, "MSK": 3, "JST": 9, "KST": 9},
+    **{"EST": -5, "EDT": -4, "PST": -8, "PDT": -7, "AEST": 10, "AEDT": 11, "NZST": 12, "NZDT": 13},
+}
+"""Hours that zones are ahead of UTC, by their short names. Left out: names that several zones have (BST, CST, IST, MST)."""
+_NAMES = "|".join(name for name in _NAMED if len(name) > 2)
+_ZONE = rf"(?P<z> ?Z\b| ?(?:{_NAMES})\b| ?[+-]\d{{2}}:?\d{{2}})"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -50,22 +58,23 @@ LAYOUTS: Final[dict[str, Layout]] = {
         # 2015-10-18 18:01:47,978 · 2003-10-11T22:14:15.003Z · 2005-06-03-15.42.50.675872 · 2024/01/02 10:00:00 +0100
         _layout(
             "iso",
-            rf"(?P<y>[12]\d{{3}})[-/.](?P<m>[01]?\d)[-/.](?P<d>[0-3]?\d)[T _-]{{1,2}}(?P<H>[0-2]?\d)[:.](?P<M>[0-5]\d)[:.](?P<S>[0-6]\d){_FRACTION}{_ZONE}?",
+            r"(?P<y>[12]\d{3})[-/.](?P<m>[01]?\d)[-/.](?P<d>[0-3]?\d)[T _-]{1,2}(?P<H>[0-2]?\d)[:.](?P<M>[0-5]\d)[:.](?P<S>[0-6]\d)"
+            rf"{_FRACTION}{_HALF}{_ZONE}?",
         ),
         # 14/Oct/2007:16:18:35 +0100
         _layout("clf", rf"(?P<d>[0-3]?\d)/{_MON}/(?P<y>\d{{4}}):{_HMS}{_FRACTION}(?P<z> [+-]\d{{4}})?"),
         # Sun Dec 04 04:47:44 2005 · Sun Aug 18 17:17:45:123 2019 · Thu Jun  1 10:00:00.123456 UTC 2023
-        _layout("ctime", rf"{_DOW} {_MON} +(?P<d>[0-3]?\d) {_HMS}{_FRACTION} (?:(?P<z>UTC|GMT|[+-]\d{{4}}) |[A-Z]{{3,4}} )?(?P<y>\d{{4}})"),
+        _layout("ctime", rf"{_DOW} {_MON} +(?P<d>[0-3]?\d) {_HMS}{_FRACTION} (?:(?P<z>{_NAMES}|[+-]\d{{4}}) |[A-Z]{{3,4}} )?(?P<y>\d{{4}})"),
         # Wed Aug 01 2007 10:36:52:181
         _layout("ctime_year_first", rf"{_DOW} {_MON} +(?P<d>[0-3]?\d) (?P<y>\d{{4}}) {_HMS}{_FRACTION}"),
         # Jun 14 15:16:01 · Jun 14 2005 15:16:01
         _layout("syslog", rf"{_MON} +(?P<d>[0-3]?\d)(?: (?P<y>\d{{4}}))? {_HMS}(?:\.(?P<f>\d{{1,9}}))?"),
         # Jan 05, 2024 3:04:05 PM
-        _layout("american", rf"{_MON} +(?P<d>[0-3]?\d), (?P<y>\d{{4}}),? {_HMS}{_FRACTION}(?P<p> [AP]M)?"),
+        _layout("american", rf"{_MON} +(?P<d>[0-3]?\d), (?P<y>\d{{4}}),? {_HMS}{_FRACTION}{_HALF}"),
         # Fri, 05 Jan 2024 03:04:05 +0000 · 05-Jan-2024 03:04:05.123
         _layout("rfc2822", rf"(?:{_DOW}, )?(?P<d>[0-3]?\d)[ -]{_MON}[ -](?P<y>\d{{4}})[ T:]{_HMS}{_FRACTION}{_ZONE}?"),
         # 08/15/2011 14:00:00 · 8/15/2011 2:00:00 PM · 01-02-2024 10:00:00.123 +0000 (splunkd)
-        _layout("slash", rf"(?P<m>[0-3]?\d)[/-](?P<d>[0-3]?\d)[/-](?P<y>\d{{4}}),?[ T-]{_HMS}{_FRACTION}(?P<p> [AP]M)?{_ZONE}?"),
+        _layout("slash", rf"(?P<m>[0-3]?\d)[/-](?P<d>[0-3]?\d)[/-](?P<y>\d{{4}}),?[ T-]{_HMS}{_FRACTION}{_HALF}{_ZONE}?"),
         # 17/06/09 20:10:40
         _layout("slash_short", rf"(?P<yy>\d{{2}})/(?P<m>[0-3]\d)/(?P<d>[0-3]\d) {_HMS}{_FRACTION}"),
         # 03.05.2014 09:04:14
@@ -106,7 +115,7 @@ def epoch_nanos(value: object) -> int:
         head, _, digits = text.partition(".")
         whole = int(head)
     elif isinstance(value, str):
-        head, _, digits = value.strip().partition(".")
+        head, _, digits = value.strip().replace(",", ".").partition(".")
         if not (head.isascii() and head.isdigit() and len(head) <= 19) or (digits and not (digits.isascii() and digits.isdigit())):
             return 0
         whole = int(head)
@@ -159,10 +168,10 @@ def _minute(year: str, month: str, day: str, hour: str, minute: str, zone: tzinf
 
 @lru_cache(maxsize=1_024)
 def _offset(text: str) -> tzinfo | None:
-    """Returns the zone that a suffix (`Z`, `UTC`, `+0100`, `-07:00`) names, or None."""
+    """Returns the zone that a suffix (`Z`, `CET`, `+0100`, `-07:00`) names, or None."""
     text = text.strip()
-    if text in ("Z", "UTC", "GMT"):
-        return UTC
+    if text.isalpha():
+        return timezone(timedelta(hours=_NAMED[text])) if text in _NAMED else None
     digits = text[1:].replace(":", "")
     minutes = int(digits[:2]) * 60 + int(digits[2:4])
     if minutes >= 24 * 60:
@@ -173,7 +182,7 @@ def _offset(text: str) -> tzinfo | None:
 _COLONS: Final = {"clf": 3, "ctime": 2, "ctime_year_first": 2, "syslog": 2, "slash": 2, "slash_short": 2, "dotted": 2}
 """Colons of a time that has no fraction behind a colon and no zone with one, by its layout."""
 
-_ISO_TAIL = re.compile(r"(?:[.,:](\d{1,9})\d*)?( ?(?:Z|UTC|GMT)| ?[+-]\d{2}:?\d{2})?", re.ASCII)
+_ISO_TAIL = re.compile(r"(?:[.,:](\d{1,9})\d*)?( ?[A-Z]{1,4}| ?[+-]\d{2}:?\d{2})?", re.ASCII)
 _SCALE: Final = tuple(10 ** (9 - digits) for digits in range(10))
 
 
@@ -195,7 +204,7 @@ def parse_iso(text: str, zone: tzinfo) -> int:
         if suffix:
             named = _offset(suffix)
             if named is None:
-                return 0
+                return _parse_slow(text, zone, LAYOUTS["iso"], 0)
             zone = named
         nanos = int(digits) * _SCALE[len(digits)] if digits else 0
     seconds = _iso_seconds(text[:19], zone)
@@ -290,9 +299,9 @@ def _parse_slow(text: str, zone: tzinfo, layout: Layout, today: int) -> int:
     month = int(part["m"]) if part.get("m") else _MONTHS[part["b"].lower()]
     day, hour, minute, second = int(part["d"]), int(part["H"]), int(part["M"]), int(part["S"])
     if part.get("p"):
-        hour = hour % 12 + (12 if part["p"].strip() == "PM" else 0)
+        hour = hour % 12 + (12 if part["p"].strip() in ("PM", "pm", "Pm") else 0)
     if part.get("yy") is not None:
-        seconds = _short_year_seconds(int(part["yy"]), month, day, hour, minute, second, zone)
+        seconds = _short_year_seconds(int(part["yy"]), month, day, hour, minute, second, zone, today)
     elif part.get("y"):
         year = int(part["y"])
         seconds = civil_seconds(year, month, day, hour, minute, second, zone)
@@ -307,8 +316,14 @@ def _parse_slow(text: str, zone: tzinfo, layout: Layout, today: int) -> int:
     return seconds * 1_000_000_000 + (int(fraction.ljust(9, "0")) if fraction else 0)
 
 
-def _short_year_seconds(first: int, second: int, third: int, hour: int, minute: int, sec: int, zone: tzinfo) -> int:
-    """Reads `yy/mm/dd` as Hadoop writes it; when that is no date, `mm/dd/yy`, then `dd/mm/yy`."""
+def _short_year_seconds(first: int, second: int, third: int, hour: int, minute: int, sec: int, zone: tzinfo, today: int) -> int:
+    """Reads `yy/mm/dd` as Hadoop writes it; when that is no date, `mm/dd/yy`, then `dd/mm/yy`.
+
+    What ends in the year that it is, or the one before, and does not begin so, is `mm/dd/yy` too.
+    """
+    now = datetime.fromtimestamp(today * _DAY, UTC).year - 2000
+    if third in (now, now - 1) and first < now - 1 and (seconds := civil_seconds(2000 + third, first, second, hour, minute, sec, zone)):
+        return seconds
     return (
         civil_seconds(2000 + first, second, third, hour, minute, sec, zone)
         or civil_seconds(2000 + third, first, second, hour, minute, sec, zone)

@@ -24,8 +24,8 @@ _LEVEL = severity.LEVEL_PATTERN
 _SPACE = r"[ \t]"
 _BOX = r"\[[^\[\]\n]{0,200}\]|\([^()\n]{0,120}\)"
 # A token of a head: it has a digit, a dot or the like, or is in capitals, or is the one small word in front of a level.
-_WORD = r"[^\s\[\]|0-9./$#@_=]*[0-9./$#@_=][^\s\[\]|]*|[A-Z]{2,12}(?=[\s:|])|-{1,3}(?=\s)|[a-z]{2,16}(?= (?:[A-Z]{4,8}|\[[A-Z]{4,8}\])[\s:])"
-_GAP = rf"{_SPACE}*+(?:(?:\||-{_SPACE}|,){_SPACE}*+)?"
+_WORD = r"[^\s\[\]|0-9./$#@_=]*[0-9./$#@_=][^\s\[\]|]*|[A-Z]{2,12}(?=[\s:|])|-{1,3}(?=\s)|[a-z]{2,16}(?= (?:- )?(?:[A-Z]{4,8}|\[[A-Z]{4,8}\])[\s:])"
+_GAP = rf"{_SPACE}*+(?:(?:\||[-:]{_SPACE}|,){_SPACE}*+)?"
 _MARK = (
     rf"(?:(?P<bare>{_LEVEL}|LOG(?=:)|(?<=[0-9] )[VDIWEF](?=[ /][A-Za-z]))(?=[\s:|,\]/-]|$)"
     rf"|\[(?:(?P<module>[\w.]{{1,40}}):)?(?P<boxed>(?i:{_LEVEL}|[diwef]))\d?{_SPACE}*\]"
@@ -40,17 +40,20 @@ _CONTEXT = rf"(?P<context>(?:\[(?:-|(?:req-|pid |client |tid |[0-9a-f]{{8,}})[^\
 
 _THREAD = rf"(?P<box>\[(?:[^\[\]\n]|\[[^\[\]\n]{{0,80}}\]){{0,200}}\]{_SPACE}*)?"
 # What may stand between a level and the message.
-_BEHIND_LEVEL = rf"[\]:|,/]?{_SPACE}*(?:[-|:]{_SPACE}+)?{_PID}{_THREAD}{_COMPONENT}{_CONTEXT}(?P<dash>[-|:]{_SPACE}+)?(?P<message>.*)"
-_LEVELLED = rf"{_GAP}(?P<mid>(?:(?>{_BOX}|{_WORD})[ \t|:]{{1,3}}){{0,7}}?){_MARK}{_BEHIND_LEVEL}"
+_BEHIND_LEVEL = rf"[\]:|,/]?{_SPACE}*(?:(?:--|[-|:]){_SPACE}+){{0,2}}{_PID}{_THREAD}{_COMPONENT}{_CONTEXT}(?P<dash>[-|:]{_SPACE}+)?(?P<message>.*)"
+_LEVELLED = rf"{_GAP}(?P<mid>(?:(?>{_BOX}|{_WORD})\]?[ \t|:]{{1,3}}){{0,7}}?){_MARK}{_BEHIND_LEVEL}"
 _UNLEVELLED = rf"(?P<gap>{_GAP})(?P<flow>stdout [FP] |stderr [FP] )?(?P<tag>[A-Za-z][\w.$/-]{{0,80}}\[\d{{1,8}}\]:{_SPACE}+)?(?P<rest>.*)"
 
-_LEAD_ID = rf"[\w.-]{{1,60}} +\| +|\[?{_LEVEL}\]?:?[ \t|-]+|(?:(?>[^\s\[\]0-9._#/]*[0-9._#/][^\s\[\]]*|[A-Z](?=\s)){_SPACE}+){{1,3}}?"
+_LEAD_ID = (
+    rf"[\w.-]{{1,60}} +\| +|[DIWEFA], |\[?{_LEVEL}\]?:?[ \t|-]+(?:\[[^\[\]\n]{{1,80}}\][ \t]+)?|"
+    rf"(?:(?>[^\s\[\]0-9._#/]*[0-9._#/][^\s\[\]]*|[A-Z](?=\s)){_SPACE}+){{1,3}}?"
+)
 # In front of an epoch number: a label in capitals or a dash, or the columns of a table, which go on behind the number.
 _LEAD_LABEL = rf"(?:-|[A-Z][A-Z0-9_]{{1,30}}){_SPACE}+(?:\S{{1,80}}{_SPACE}+)?"
 _LEAD_TABLE = rf"[0-9]\S{{0,80}}{_SPACE}+(?:\S{{1,80}}{_SPACE}+){{0,4}}?"
 _LEADS: Final = (
     ("", tuple(name for name in LAYOUTS if name != "glog")),
-    (_LEAD_ID, ("iso", "ctime", "ctime_year_first", "clf", "slash", "slash_short")),
+    (_LEAD_ID, ("iso", "ctime", "ctime_year_first", "clf", "rfc2822", "slash", "slash_short")),
     (_LEAD_LABEL, ("epoch",)),
 )
 
@@ -129,6 +132,11 @@ def any_head() -> LinePattern:
 BEHIND_LEVEL: Final = LinePattern(_BEHIND_LEVEL, re.DOTALL)
 """From the end of a stamp to the message, where the level stands in front of the stamp."""
 
+CLOCK_FIRST: Final = re.compile(
+    rf"\[?\d{{1,2}}:\d\d(?::\d\d(?:[.,]\d{{1,9}})?)?(?: ?[AP]M)?\]?[ \t]+(?:\[[^\[\]]{{1,120}}\][ \t]+)?\[?(?P<level>{_LEVEL})(?=[\]\s:|])", re.ASCII
+)
+"""A line that has a time of day only, and behind it (and perhaps a thread) its level: `10:00:00,123 INFO [org.jboss.as] …`."""
+
 LEVEL_FIRST: Final = re.compile(rf"\[?(?P<level>{_LEVEL})\]?(?::(?P<component>[\w.]{{1,80}}):|[ \t]*[:|][ \t]*|[ \t]+-[ \t]+|(?<=\])[ \t]*)", re.ASCII)
 """A line without a stamp that opens with its level: `ERROR:root:message`, `[WARN] message`."""
 
@@ -137,6 +145,8 @@ _LONGEST_TOKEN: Final = 256
 _TOKEN = re.compile(r"\[[^\[\]]*\]|\([^()]*\)|[^\s|]+")
 _HOST = re.compile(r"(?=\S*[0-9])[A-Za-z][\w.]*-[\w.:-]+$", re.ASCII)
 _NAME = re.compile(r"[A-Za-z_$][\w.$/@#-]+$", re.ASCII)
+_ZONES: Final = frozenset(("BST", "CST", "CDT", "HKT", "IST", "MST", "MDT", "SGT"))
+"""Short names of time zones, which several zones have each: what stands behind such a time is read in the zone of the source."""
 _NUMBER = re.compile(r"(?:pid[ :=]*)?([0-9]{1,8})(?:[:#]tid [0-9]+|#[0-9]+)?$", re.ASCII)
 _WITH_TID = re.compile(r"pid ([0-9]{1,8}):tid ([0-9]+)$", re.ASCII)
 
@@ -159,7 +169,7 @@ def classify(token: str) -> tuple[str, str]:
         return "file", inner
     if _HOST.match(inner):
         return "host", inner
-    return ("name", inner) if _NAME.match(inner) else ("rest", token)
+    return ("name", inner) if _NAME.match(inner) and inner not in _ZONES else ("rest", token)
 
 
 def cut_tokens(text: str) -> list[str]:

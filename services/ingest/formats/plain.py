@@ -11,11 +11,14 @@ from services.ingest import severity
 from services.ingest.batch import Batch
 from services.ingest.formats.base import add_attributes
 from services.ingest.formats.continuation import LOGGER_LEVEL, join_continuations
-from services.ingest.formats.heads import BEHIND_LEVEL, LEVEL_FIRST, Head, HeadFields, any_head, classify, line_heads, read_head
+from services.ingest.formats.heads import BEHIND_LEVEL, CLOCK_FIRST, LEVEL_FIRST, Head, HeadFields, any_head, classify, line_heads, read_head
 from services.ingest.formats.line_pattern import FEW
 from services.ingest.timestamps import parse_stamps
 
 _LOGGED = re.compile(rf"([\w.$<>/-]{{1,200}})(?: ([\w.$<>]{{1,200}}))?\n({LOGGER_LEVEL}): (.*)", re.DOTALL)
+_CHANNEL = re.compile(rf"([a-z][\w-]{{0,40}})\.({severity.LEVEL_PATTERN}): (.*)", re.DOTALL)
+"""Channel and level as Monolog (Laravel, Symfony) writes them."""
+_SPRING = re.compile(r"(\[[^\[\]\n]{1,80}\]) (?:\[(?:([0-9a-f]{32})-([0-9a-f]{16})| *)\] )?([\w.$/@#\[\]-]{1,120})[ \t]+: (.*)", re.ASCII | re.DOTALL)
 FLOOR: Final = 0.05
 """Confidence for text of which nothing is understood: plain takes what no other format wants."""
 
@@ -114,14 +117,20 @@ def _take_lines(batch: Batch, rows: Sequence[int], found: Sequence[tuple[str, ..
         if component and named and "." not in component:
             # The head has its component already: a word and a colon behind the level open the message.
             component, message = "", f"{component}{colon}{context}{dash}{message}"
+        if pid and box and not component and message[:1] == "[" and (spring := _SPRING.match(message)):
+            # Spring Boot with the name of the application in front of the thread, and perhaps trace and span.
+            batch.service[row] = batch.service[row] or box.strip()[1:-1]
+            box, trace, span, component, message = spring.groups("")
+            if trace and not batch.trace_id[row]:
+                batch.trace_id[row], batch.span_id[row] = trace, span
         component = component or module or named
         if pid:
             process = int(pid)
         attributes: dict[str, object] = {}
         if component:
-            if component[-1] == "]" and "[" in component:
-                component, _, number = component[:-1].partition("[")
-                process = int(number)
+            name, _, number = component.rpartition("[")
+            if name and number[:-1].isdecimal():
+                component, process = name, int(number[:-1])
             attributes["component"] = component
         if box:
             kind, value = classify(box.rstrip())
@@ -177,7 +186,13 @@ def _take_unlevelled(batch: Batch, row: int, fields: HeadFields, flow: str, tag:
     if flow:
         attributes["log.iostream"] = flow.partition(" ")[0]
     if not batch.severity_number[row]:
-        batch.severity_number[row], batch.severity_text[row] = severity.leading_severity(message.strip(" \t"))
+        channel = _CHANNEL.match(message) if "." in message[:60] else None
+        if channel is not None:
+            component, level, message = channel.groups()
+            attributes["component"] = component
+            batch.severity_number[row], batch.severity_text[row] = severity.severity_of_word(level), level
+        else:
+            batch.severity_number[row], batch.severity_text[row] = severity.leading_severity(message.strip(" \t"))
     _finish(batch, row, host, file, unnamed, attributes, message)
 
 
@@ -218,6 +233,11 @@ def _read_level_first(batch: Batch, row: int) -> bool:
     body = batch.body[row]
     match = LEVEL_FIRST.match(body)
     if match is None:
+        # Without a date there is no time: the line stays whole.
+        clock = CLOCK_FIRST.match(body) if body[:2].isdigit() or body[:1] == "[" else None
+        number, word = (severity.severity_of_word(clock["level"]), clock["level"]) if clock else severity.leading_severity(body)
+        if number and not batch.severity_number[row]:
+            batch.severity_number[row], batch.severity_text[row] = number, word
         return False
     level, component = match.groups()
     if not batch.severity_number[row]:

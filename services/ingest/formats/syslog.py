@@ -84,7 +84,7 @@ class Syslog:
     def parse(self, batch: Batch, rows: Sequence[int], zone: tzinfo) -> int:
         """Moves stamp, host, program, process id, priority and structured data off the message."""
         matched = 0
-        objects: list[int] = []
+        objects: dict[int, int] = {}
         bodies, hosts, services, numbers = batch.body, batch.host, batch.service, batch.severity_number
         lines = _RFC3164.read([bodies[row] for row in rows])
         fill_times(batch, rows, lines, 1, _BSD, zone)
@@ -108,6 +108,7 @@ class Syslog:
                 if not batch.timestamp[row]:
                     batch.timestamp[row] = _read_stamp(part, zone)
             matched += 1
+            judged = 0
             if not hosts[row]:
                 if host and host != "-":
                     hosts[row] = host
@@ -119,17 +120,22 @@ class Syslog:
                 found["syslog.facility"] = priority >> 3
                 if not numbers[row]:
                     numbers[row] = severity.severity_of_priority(priority)
+                    judged = numbers[row]
             elif not numbers[row]:
                 numbers[row], batch.severity_text[row] = severity.leading_severity(message)
             if message and not message.isspace():
                 message = message.removeprefix(_COOKIE).lstrip() if message.startswith(_COOKIE) else message
                 bodies[row] = message or bodies[row]
                 if message[:1] == "{":
-                    objects.append(row)
+                    objects[row] = judged
+                    numbers[row] = 0 if judged else numbers[row]
             if found:
                 add_attributes(batch, row, found)
         if objects:
-            _JSON.parse(batch, objects, zone)
+            # What the program says of its own message is more than the daemon's guess.
+            _JSON.parse(batch, list(objects), zone)
+            for row, judged in objects.items():
+                numbers[row] = numbers[row] or judged
         return matched
 
     @staticmethod

@@ -12,6 +12,7 @@ from services.ingest import severity
     [
         *(("TRACE", 1), ("Debug", 5), ("d", 5), ("INFO", 9), ("information", 9), ("i", 9), ("notice", 10), ("Warning", 13), ("WARN", 13), ("w", 13)),
         *(("ERROR", 17), ("err", 17), ("SEVERE", 17), ("e", 17), ("crit", 18), ("CRITICAL", 21), ("alert", 19), ("FATAL", 21), ("f", 21), ("emerg", 21)),
+        *(("fail", 17), ("EROR", 17), ("dbug", 5), ("trce", 1), ("VRB", 1), ("WRN", 13)),
         *((" Error ", 17), ("", 0), ("odd", 0), ("errors", 0)),
     ],
 )
@@ -37,6 +38,9 @@ def test_http_status(status: int, number: int) -> None:
     ("message", "found"),
     [
         ("error: bad", (17, "error")),
+        ("fail: Shop.Api[13]", (17, "fail")),
+        ("[warn] x", (13, "warn")),
+        ("[warning signs] x", (0, "")),
         ("[WARN]: x", (13, "WARN")),
         ("Fatal : x", (21, "Fatal")),
         ("no errors: x", (0, "")),
