@@ -21,6 +21,7 @@ from services.ingest.groups import Outcome
 from services.ingest.receivers.bodies import MAX_RECORDS, MAX_VALUES
 from services.ingest.receivers.broken_protobuf import mend_texts
 from services.ingest.receivers.protobuf_parts import Part, PartCount
+from services.ingest.severity import severity_of_word
 from services.ingest.tokens import Agent
 
 DEFAULT_SYSTEM = "application"
@@ -111,12 +112,11 @@ def read_columns(request: pb.OtlpLogs, agent: Agent) -> tuple[Batch, list[str]]:
         own = tuple(record.attributes[:])
         found = _attributes.young.get((origin, own)) or _recall_attributes(origin, own)
         attributes.append({**found, "event.name": event} if (event := record.event_name) else found)
-    numbers = [record.severity_number for record in records]
     batch = Batch(
         source=[origin.source for origin in origins],
         body=[_read_text(record.body) for record in records],
         timestamp=[min(record.time_unix_nano or record.observed_time_unix_nano, _LARGEST_TIME) for record in records],
-        severity_number=[number if 0 <= number <= 24 else 24 * (number > 0) for number in numbers],
+        severity_number=[number if 0 < (number := record.severity_number) <= 24 else _read_severity(record) for record in records],
         severity_text=[record.severity_text for record in records],
         host=[origin.host for origin in origins],
         service=[origin.service for origin in origins],
@@ -125,6 +125,13 @@ def read_columns(request: pb.OtlpLogs, agent: Agent) -> tuple[Batch, list[str]]:
         span_id=[_hex_id(raw, 8) if (raw := record.span_id) else "" for record in records],
     )
     return batch, [origin.environment for origin in origins]
+
+
+def _read_severity(record: pb.OtlpLogRecord) -> int:
+    """Returns the severity of a record whose number is none: by its text (logs data model, "Mapping of SeverityText")."""
+    if record.severity_number > 0:
+        return 24
+    return severity_of_word(record.severity_text) if record.severity_text else 0
 
 
 def _recall_origin(resource: pb.OtlpResource, scope: pb.OtlpScope, agent: Agent) -> _Origin:
@@ -194,10 +201,10 @@ def _read_text(raw: bytes) -> str:
         if length < 0x4000 and start + length == len(raw):
             return raw[start:].decode()
     value = AnyValue.FromString(raw)
-    content = _value_of(value, 0)
-    if value.HasField("bytes_value"):
+    if value.HasField("bytes_value") and b"\0" not in value.bytes_value:
         with suppress(UnicodeDecodeError):  # a file that is read without an encoding has lines of bytes
             return value.bytes_value.decode()
+    content = _value_of(value, 0)
     if type(content) is str:
         return content
     return "" if content is None else orjson.dumps(content).decode()
@@ -205,7 +212,7 @@ def _read_text(raw: bytes) -> str:
 
 def _take_text(resource: dict[str, Any], name: str) -> str:
     value = resource.get(name)
-    if not isinstance(value, str):
+    if not isinstance(value, str) or value.isspace():
         return ""
     del resource[name]
     return value

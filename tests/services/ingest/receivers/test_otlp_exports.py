@@ -133,7 +133,7 @@ def test_messages_inside_each_other_without_end_are_refused_when_they_are_mended
         decode_logs(record_bytes(field(5, deep)), AGENT)
 
 
-@pytest.mark.parametrize(("raw", "body"), [("zażółć".encode(), "zażółć"), (b"\xff\x00", "ff00"), (b"", "")])
+@pytest.mark.parametrize(("raw", "body"), [("zażółć".encode(), "zażółć"), (b"\xff", "ff"), (b"a\x00", "6100"), (b"", "")])
 def test_a_body_of_bytes_is_the_text_that_they_are(raw: bytes, body: str) -> None:
     assert batch_of(export(LogRecord(body=AnyValue(bytes_value=raw))), AGENT)[0].body == [body]
 
@@ -169,6 +169,19 @@ def test_a_time_is_when_it_was_seen_where_it_is_not_known_and_numbers_have_bound
     batch, _ = batch_of(export(*records), AGENT)
     assert batch.timestamp == [5, 7, 2**63 - 1, 0]
     assert batch.severity_number == [0, 0, 24, 0]
+
+
+@pytest.mark.parametrize(
+    ("number", "text", "severity"), [(0, "ERROR", 17), (0, "warn", 13), (0, "odd", 0), (0, "", 0), (9, "ERROR", 9), (-1, "fatal", 21), (99, "INFO", 24)]
+)
+def test_the_severity_is_that_of_the_text_where_no_number_says_it(number: int, text: str, severity: int) -> None:
+    batch, _ = decode_logs(encode(pb.OtlpLogRecord(severity_number=number, severity_text=text)), AGENT)
+    assert (batch.severity_number, batch.severity_text) == ([severity], [text])
+
+
+def test_a_name_of_blanks_is_none() -> None:
+    batch, _ = batch_of(export(record(), service=" \t"), AGENT)
+    assert (batch.source, batch.service) == (["agents"], [""])
 
 
 def test_large_attributes_are_read_each_time() -> None:
