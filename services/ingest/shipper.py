@@ -12,7 +12,7 @@ import orjson
 from kit.errors import Unavailable
 from services.ingest.credentials_file import SenderCredentials
 from services.ingest.logfile import LogFile
-from services.ingest.receivers.hec_events import IDEMPOTENCY_HEADER
+from services.ingest.receivers.hec_events import FORMAT_PARAMETER, IDEMPOTENCY_HEADER
 from services.ingest.sender import Busy, post, post_once, read_hec
 
 REQUEST_RECORDS = 1_000
@@ -91,12 +91,12 @@ class Shipper:
             shipment.records += len(part)
 
     async def _send(self, records: Sequence[str], scope: bytes, first_record: int, declaration: Declaration, shipment: Shipment) -> None:
-        head = {"source": declaration.source, "host": declaration.host or None, "sourcetype": shipment.format}
+        head = {"source": declaration.source, "host": declaration.host or None}
         fields = {name: value for name in ("system", "service", "environment") if (value := getattr(declaration, name))}
         body = b"\n".join([orjson.dumps({**head, "event": record, "fields": fields}) for record in records])
-        key = blake2b(b"%s%d\n%s" % (scope, first_record, body), digest_size=16).hexdigest()
+        key = blake2b(b"%s%d\n%s\n%s" % (scope, first_record, shipment.format.encode(), body), digest_size=16).hexdigest()
         try:
-            response = await post(self._client, self._url, body, {**self._headers, IDEMPOTENCY_HEADER: key})
+            response = await post(self._client, f"{self._url}?{FORMAT_PARAMETER}={shipment.format}", body, {**self._headers, IDEMPOTENCY_HEADER: key})
         except Busy:
             raise Unavailable("ELIS stays busy; run the same command again later, what was sent is recognised") from None
         shipment.accepted += int(response.headers.get("elis-accepted", 0))

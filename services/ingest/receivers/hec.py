@@ -23,7 +23,7 @@ from services.ingest.receivers.bodies import MAX_RECORDS, BodyTooLarge, BrokenBo
 from services.ingest.receivers.credentials import parse_authorization
 from services.ingest.receivers.hec_acks import MAX_PENDING, AckLedger, parse_channel
 from services.ingest.receivers.hec_cuts import cut_events
-from services.ingest.receivers.hec_events import IDEMPOTENCY_HEADER, HecBatch, HecProblem, decode_events, decode_raw, read_query_time
+from services.ingest.receivers.hec_events import FORMAT_PARAMETER, IDEMPOTENCY_HEADER, HecBatch, HecProblem, decode_events, decode_raw, read_query_time
 from services.ingest.receivers.hec_replies import (
     ACK_DISABLED,
     ACK_UNAVAILABLE,
@@ -52,6 +52,8 @@ from services.ingest.tokens import NOBODY, Agent, TokenBook, TokenState
 
 PROTOCOL = "hec"
 DEFAULT_SYSTEM = "splunk"
+OWN_DEFAULT_SYSTEM = "application"
+"""Of what ELIS's own senders send."""
 CHANNEL_HEADER = "x-splunk-request-channel"
 _IDEMPOTENCY_KEY = re.compile(r"[\x21-\x7e]{1,200}")
 _VERSION = ("", "/1.0")
@@ -216,7 +218,7 @@ class HecReceiver:
         return await self._intake.take(
             decoded.batch,
             arrival,
-            default_system=DEFAULT_SYSTEM,
+            default_system=OWN_DEFAULT_SYSTEM if FORMAT_PARAMETER in _read_query(request) else DEFAULT_SYSTEM,
             systems=decoded.systems,
             environments=decoded.environments,
             formats=decoded.formats,

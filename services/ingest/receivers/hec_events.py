@@ -37,6 +37,8 @@ SOURCETYPES = {
 """Splunk's own names of source types that ELIS has a format for."""
 IDEMPOTENCY_HEADER = "x-elis-idempotency-key"
 """Names a request of ELIS's own senders, so that it is recognised when it is sent again."""
+FORMAT_PARAMETER = "format"
+"""Parameter of the query in which ELIS's own senders say the format of what they send, which nothing of Splunk has been near."""
 _TIME = re.compile(rb'"?\s*(\d{1,19})(?:\.(\d{0,9})\d*)?\s*"?')
 _USUAL_TIME = rb'(?:"[1-8]\d{9}(?:\.\d{1,9})?"|[1-8]\d{9}(?:\.\d{1,9})?)'
 _USUAL_TIMES = re.compile(rb"%b(?:,%b)*+" % (_USUAL_TIME, _USUAL_TIME))
@@ -329,7 +331,7 @@ def _read_metadata(
         attributes=attributes or None,
         system=declared["system"],
         environment=declared["environment"],
-        format=declared_format(sourcetype),
+        format=declared_format(sourcetype or query.get(FORMAT_PARAMETER, "")),
         severity_number=severity_number,
         severity_text=severity_text,
     )

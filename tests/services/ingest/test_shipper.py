@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
+import asyncpg
 import httpx
 import pytest
 
 from kit.errors import Unavailable
 from services.ingest.credentials_file import SenderCredentials
 from services.ingest.shipper import Declaration, Shipment, Shipper
+from tests.services.ingest.conftest import RunningIngest
+from tests.services.ingest.receivers.stored import wait_for_events
 
 CREDENTIALS = SenderCredentials("http://elis.example", "http://elis.example", "token")
 
@@ -49,3 +53,11 @@ async def test_a_refused_record_costs_no_neighbour() -> None:
     assert (shipment.rejected, len(requests)) == (1, 2)
     assert shipment.notes == ["record 1 was refused: Event field is required"]
     assert b"one" not in requests[1].content
+
+
+async def test_a_file_is_nothing_of_splunk(running_ingest: RunningIngest, pool: asyncpg.Pool[Any]) -> None:
+    credentials = SenderCredentials(str(running_ingest.web.base_url), "", running_ingest.token)
+    for _ in range(2):
+        await Shipper(running_ingest.web, credentials).send(["level=error msg=late"], Declaration("shop"), Shipment("app.log", "logfmt"))
+    (event,) = await wait_for_events(pool, 1)
+    assert (event["system"], event["body"], event["severity_number"], event.get("attributes", {})) == ("application", "late", 17, {})
