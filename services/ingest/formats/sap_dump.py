@@ -21,7 +21,7 @@ MAX_SECTION: Final = 4_000
 
 _HEADER = re.compile(
     r"\|?\s*(?P<key>Category|Runtime Errors?|Except(?:ion|\.)|ABAP Program|Application Component|Date and Time|Short Text)"
-    r"(?=[\s.:|]|$)[ .:]*(?P<value>.*?)\s*\|?\s*$"
+    r"(?=[\s.:|]|$)[ .:]*+"
 )
 _START = re.compile(r"\|?\s*Category\b|\|?\s*Runtime Errors?\b")
 _RULE = re.compile(r"[|\s]*-{5,}[|\s]*$")
@@ -44,7 +44,7 @@ _TITLES: Final = {
 }
 """Titles of the boxes, lower case, and the attribute each becomes."""
 
-_LEADER = re.compile(r"\s*(?P<key>[A-Za-z][A-Za-z ]*?)\.{2,}:?\s*\"?(?P<value>[^\"]*?)\"?\s*$")
+_LEADER = re.compile(r"\s*+(?P<key>[A-Za-z][A-Za-z ]*+)\.{2,}+:?+\s*+\"?+(?P<value>[^\"]*+)\"?\s*+$")
 _LEADERS: Final = {
     "client": "sap.client",
     "user": "sap.user",
@@ -160,7 +160,7 @@ def read_dump(text: str) -> tuple[dict[str, str], dict[str, str]]:
             sections[section].append(inner)
         elif (match := _HEADER.match(line)) is not None:
             key = {"Runtime Errors": "Runtime Error", "Except.": "Exception"}.get(match["key"], match["key"])
-            header.setdefault(key, match["value"])
+            header.setdefault(key, line[match.end() :].strip().removesuffix("|").rstrip())
     return header, {name: "\n".join(lines).strip("\n")[:MAX_SECTION] for name, lines in sections.items()}
 
 

@@ -236,11 +236,14 @@ def test_real_lines_keep_their_message(name: str) -> None:
 
 
 @pytest.mark.parametrize("piece", ['"', '\\"', "[", "a=", 'a="b ', "A ", "1.", "1 |", " ", "{", "a:", "DE89 3704 ", "(", "<1>", "2024-01-02 10:00:00 "])
-def test_hostile_lines_cost_time_in_proportion_to_their_length(piece: str) -> None:
-    """60 KB of what regular expressions dislike, behind the heads that formats look for."""
+@pytest.mark.parametrize("tail", ["", "b"])
+def test_hostile_lines_cost_time_in_proportion_to_their_length(piece: str, tail: str) -> None:
+    """30 KB of what regular expressions dislike, behind the heads that formats look for."""
     started = time.process_time()
-    for head in ("", "2024-01-02 10:00:00 ", '1.1.1.1 - - [10/Oct/2000:13:55:36 -0700] "', "Jun 14 15:16:01 combo "):
-        text = head + piece * (60_000 // len(piece))
+    dump = "Runtime Errors a"
+    heads = ("", "2024-01-02 10:00:00 ", '1.1.1.1 - - [10/Oct/2000:13:55:36 -0700] "', "Jun 14 15:16:01 combo ", dump, f"{dump}\nUser and Transaction\nUser..")
+    for head in heads:
+        text = head + piece * (30_000 // len(piece)) + tail
         for format_ in FORMATS.values():
             format_.detect([text])
             parse_records(format_.name, [text])
