@@ -86,8 +86,7 @@ class Replayer:
     async def replay(self, ids: Sequence[UUID], *, format_name: str = "", source: str = "") -> Replayed:
         """Tries the records with these ids, and those of the groups with these ids, that no replay has stored yet.
 
-        Raises NotFound when an id is of neither, or its bytes cannot be opened, and Unavailable when a retry helps: what was
-        stored by then stays stored.
+        Raises NotFound when an id is of neither, and Unavailable when a retry helps: what was stored by then stays stored.
         """
         await self._check_known(ids)
         sizes = await self._pool.fetch(f"SELECT e.id, e.size {_CHOSEN} ORDER BY e.number LIMIT $2", list(ids), MAX_RECORDS)
@@ -114,7 +113,7 @@ class Replayer:
             raise NotFound(f"there is no rejected event {unknown}", id=str(unknown))
 
     async def _replay_slice(self, ids: Sequence[UUID], size: int, format_name: str, source: str, result: Replayed) -> None:
-        tries = await self._open(ids, source)
+        tries = await self._open(ids, source, result)
         with self._intake.admit(Arrival(PROTOCOL, Agent("", "", "")), size):
             outcomes = await asyncio.gather(*(self._try(attempt, format_name, result) for attempt in tries))
         for outcome in outcomes:
@@ -123,7 +122,7 @@ class Replayer:
                 result.duplicates += outcome.duplicates
                 result.rejected += outcome.rejected
 
-    async def _open(self, ids: Sequence[UUID], source: str) -> list[_Try]:
+    async def _open(self, ids: Sequence[UUID], source: str, result: Replayed) -> list[_Try]:
         rows = await self._pool.fetch(
             """
             SELECT e.id, e.key_id, e.raw, e.rejected_at, g.source, g.token_id, g.token_name, g.address, g.user_agent
@@ -132,17 +131,17 @@ class Replayer:
             """,
             list(ids),
         )
-        return [
-            _Try(
-                row["id"],
-                source or row["source"],
-                # If it is rejected again, it is still theirs.
-                Arrival(PROTOCOL, Agent(row["token_id"], row["token_name"], ""), row["address"], row["user_agent"]),
-                row["rejected_at"],
-                self._sealer.open(row["raw"], row["key_id"], row["id"]),
-            )
-            for row in rows
-        ]
+        tries: list[_Try] = []
+        for row in rows:
+            try:
+                opened = self._sealer.open(row["raw"], row["key_id"], row["id"])
+            except NotFound as error:  # its key is gone: those of other keys do not wait for it
+                result.refuse(row["id"], error.message)
+                continue
+            # If it is rejected again, it is still theirs.
+            arrival = Arrival(PROTOCOL, Agent(row["token_id"], row["token_name"], ""), row["address"], row["user_agent"])
+            tries.append(_Try(row["id"], source or row["source"], arrival, row["rejected_at"], opened))
+        return tries
 
     async def _try(self, attempt: _Try, format_name: str, result: Replayed) -> Outcome | None:
         raw = attempt.opened.raw

@@ -242,6 +242,16 @@ async def test_a_group_is_replayed_whole_to_another_source(intake: Intake, pool:
     assert [record.HasField("replayed_at") for record in records] == [False, True, True, True]
 
 
+async def test_a_record_whose_key_is_gone_holds_up_no_other(intake: Intake, pool: asyncpg.Pool[Any], service: rpc.RejectionServiceAsyncStub) -> None:
+    await reject(intake, *(refused(b"event %d" % number) for number in range(3)))
+    first, *_ = await ids_of(pool)
+    await pool.execute("UPDATE ingest.rejected_events SET key_id = 'lost' WHERE id = $1", first)
+    (group,) = (await service.ListRejectedEvents(pb.ListRejectedEventsRequest())).events
+    response = await service.ReplayRejected(pb.ReplayRejectedRequest(ids=[group.id]))
+    assert (response.accepted, response.rejected, response.remaining) == (2, 1, 0)
+    assert [(problem.id, "ELIS_SEAL_OLD_KEYS" in problem.problem) for problem in response.problems] == [(str(first), True)]
+
+
 async def test_wrong_replays_are_refused(service: rpc.RejectionServiceAsyncStub) -> None:
     for request, error in (
         (pb.ReplayRejectedRequest(), InvalidArgument),
