@@ -26,6 +26,8 @@ _NAMES: Final[dict[str, tuple[str, ...]]] = {
         "textpayload",
         "event.original",
         "event",
+        "fields.message",
+        "renderedmessage",
         "log",
         "text",
         "@mt",
@@ -36,14 +38,15 @@ _NAMES: Final[dict[str, tuple[str, ...]]] = {
         "severity_text",
         "severitytext",
         "log.level",
+        "levelname",  # in front of level, which may be Python's number there
         "level",
         "severity",
         "loglevel",
         "log_level",
-        "levelname",
         "lvl",
         "@l",
         "priority",
+        "s",
     ),
     "severity_number": ("severity_number", "severitynumber"),
     "timestamp": (
@@ -62,6 +65,11 @@ _NAMES: Final[dict[str, tuple[str, ...]]] = {
         "timemillis",
         "instant",
         "__realtime_timestamp",
+        "t",
+        "time_iso8601",
+        "time_local",
+        "requestreceivedtimestamp",
+        "start_time",
         "observedtimeunixnano",
         "observed_timestamp",
         "observedtimestamp",
@@ -82,8 +90,8 @@ _NAMES: Final[dict[str, tuple[str, ...]]] = {
         "log.logger",
         "vendor_product",
     ),
-    "trace_id": ("trace_id", "traceid", "trace.id", "dd.trace_id", "otel.trace_id", "traceparent"),
-    "span_id": ("span_id", "spanid", "span.id", "dd.span_id", "otel.span_id"),
+    "trace_id": ("trace_id", "traceid", "trace.id", "dd.trace_id", "otel.trace_id", "traceparent", "@tr", "logging.googleapis.com/trace"),
+    "span_id": ("span_id", "spanid", "span.id", "dd.span_id", "otel.span_id", "@sp", "logging.googleapis.com/spanid"),
 }
 
 _ROLES: Final[dict[str, tuple[str, int]]] = {name: (column, rank) for column, names in _NAMES.items() for rank, name in enumerate(names)}
@@ -107,6 +115,8 @@ MAX_NAMES: Final = 64
 _TRACE = re.compile(r"(?:[0-9a-f]{2}-)?([0-9a-f]{32})(?:-([0-9a-f]{16})-[0-9a-f]{2})?")
 _HEXADECIMAL: Final = "0123456789abcdef"
 _DURATION = re.compile(r"(?:[\d.]+(?:ns|us|ms|s|m)?)?", re.ASCII)
+_LETTER = re.compile(r"[FEWI]|D[1-5]?")
+_CLOCK = re.compile(r"\d{1,2}:\d{2}:\d{2}(?:[.,]\d{1,9})?", re.ASCII)
 _SPAN = re.compile(r"[0-9a-f]{16}")
 
 
@@ -179,18 +189,20 @@ def _choose_fields(keys: tuple[str, ...], nested: tuple[tuple[str, tuple[str, ..
     """
     inside = dict(nested)
     chosen: dict[str, tuple[int, str, str]] = {}
+    times: list[tuple[int, str, str]] = []
     for key in keys:
         lower = key.lower()
         places = [(f"{lower}.{inner.lower()}", inner) for inner in inside[key]] if key in inside else [(lower, "")]
         for name, inner in places:
             role = _ROLES.get(name)
-            if role is not None and (role[0] not in chosen or role[1] < chosen[role[0]][0]):
+            if role is not None and role[0] == "timestamp":
+                times.append((role[1], key, inner))
+            elif role is not None and (role[0] not in chosen or role[1] < chosen[role[0]][0]):
                 chosen[role[0]] = (role[1], key, inner)
-    return tuple(
-        (setter, (chosen[column][2] or chosen[column][1]).lower(), chosen[column][1], chosen[column][2])
-        for column, setter in _SETTERS.items()
-        if column in chosen
-    )
+    # Of the times the first one that is understood is taken: `time` may be a duration.
+    found = [(_SETTERS[column], *chosen[column]) for column in _SETTERS if column in chosen]
+    found += [(_set_timestamp, *place) for place in sorted(times, key=lambda place: place[0])]
+    return tuple((setter, (inner or key).lower(), key, inner) for setter, _, key, inner in found)
 
 
 _recall_fields = lru_cache(maxsize=4_096)(_choose_fields)
@@ -199,6 +211,24 @@ _recall_fields = lru_cache(maxsize=4_096)(_choose_fields)
 def is_column(name: str) -> bool:
     """Returns whether a field of that name may fill a column."""
     return name.lower() in _ROLES
+
+
+def join_clock(fields: dict[str, Any]) -> None:
+    """Makes one `timestamp` of the fields `date` and `time` (day and time of day), in place, unless there is an `eventtime` that names the moment."""
+    day, clock = fields.get("date"), fields.get("time")
+    if isinstance(day, str) and isinstance(clock, str) and _CLOCK.fullmatch(clock) and not epoch_nanos(fields.get("eventtime")) and "timestamp" not in fields:
+        del fields["date"], fields["time"]
+        fields["timestamp"] = f"{day} {clock}"
+
+
+def add_pair(fields: dict[str, Any], key: str, value: Any) -> None:
+    """Adds a pair of a text; the values of a key that comes again become a list, so that none is lost."""
+    if key not in fields:
+        fields[key] = value
+    elif isinstance(fields[key], list):
+        fields[key].append(value)
+    else:
+        fields[key] = [fields[key], value]
 
 
 def typed_value(text: str) -> Any:
@@ -219,6 +249,10 @@ def _set_message(batch: Batch, row: int, key: str, value: Any, _: tzinfo) -> boo
             return False
         batch.body[row] = value.rstrip("\r\n") if value[-1] == "\n" else value
         return True
+    if key == "message" and isinstance(value, list) and value and all(type(item) is int and 0 <= item < 256 for item in value):
+        # What the journal writes for a text with control characters: its bytes.
+        batch.body[row] = bytes(value).decode("utf-8", "replace")
+        return True
     if key in ("body", "message") and isinstance(value, (dict, list)):
         batch.body[row] = orjson.dumps(value).decode()
         return True
@@ -234,7 +268,9 @@ def _set_severity_number(batch: Batch, row: int, _: str, value: Any, __: tzinfo)
     return True
 
 
-def _set_severity(batch: Batch, row: int, _: str, value: Any, __: tzinfo) -> bool:
+def _set_severity(batch: Batch, row: int, key: str, value: Any, _: tzinfo) -> bool:
+    if key == "s" and not (isinstance(value, str) and _LETTER.fullmatch(value)):
+        return False  # MongoDB's letter, and nothing else
     if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) <= 2:
         value = int(value)
     if isinstance(value, str) and value and not batch.severity_text[row]:
@@ -253,9 +289,21 @@ def _set_severity(batch: Batch, row: int, _: str, value: Any, __: tzinfo) -> boo
 def _set_timestamp(batch: Batch, row: int, _: str, value: Any, zone: tzinfo) -> bool:
     if batch.timestamp[row]:
         return False
-    nanos = parse_timestamp(value, zone) if isinstance(value, str) else epoch_nanos(value)
+    nanos = parse_timestamp(value, zone) if isinstance(value, str) else _read_instant(value, zone) if isinstance(value, dict) else epoch_nanos(value)
     batch.timestamp[row] = nanos
     return nanos > 0
+
+
+def _read_instant(value: dict[str, Any], zone: tzinfo) -> int:
+    """Reads a time that is an object: of Log4j (`epochSecond`, `nanoOfSecond`), MongoDB (`$date`) or protobuf (`seconds`, `nanos`); or 0."""
+    if len(value) == 1:
+        date = value.get("$date")
+        return parse_timestamp(date, zone) if isinstance(date, str) else epoch_nanos(date)
+    for whole, part in (("epochSecond", "nanoOfSecond"), ("seconds", "nanos")):
+        nanos = value.get(part)
+        if whole in value and type(nanos) is int and 0 <= nanos < 1_000_000_000 and (seconds := epoch_nanos(value[whole])):
+            return seconds + nanos
+    return 0
 
 
 def _set_host(batch: Batch, row: int, _: str, value: Any, __: tzinfo) -> bool:
@@ -277,6 +325,8 @@ def _set_trace(batch: Batch, row: int, _: str, value: Any, __: tzinfo) -> bool:
     if batch.trace_id[row] or not isinstance(value, str):
         return False
     text = value.lower().removeprefix("0x")
+    if text.startswith("projects/"):
+        text = text.rpartition("/traces/")[2]
     if len(text) == 32 and not text.strip(_HEXADECIMAL):
         if text == "0" * 32:
             return False

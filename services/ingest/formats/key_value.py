@@ -10,7 +10,7 @@ from typing import Any, Final
 from services.ingest import severity
 from services.ingest.batch import Batch
 from services.ingest.formats.base import single_lines
-from services.ingest.formats.fields import spread_fields, typed_value
+from services.ingest.formats.fields import add_pair, join_clock, spread_fields, typed_value
 from services.ingest.formats.logfmt import unescape
 from services.ingest.timestamps import LAYOUTS, parse_timestamp
 
@@ -63,6 +63,8 @@ class KeyValue:
                 continue
             if head and not batch.timestamp[row]:
                 batch.timestamp[row] = parse_timestamp(head["stamp"], zone)
+            if "date" in fields and "time" in fields:
+                join_clock(fields)
             if "saphost" in fields:
                 _name_sap_instance(fields)
             if head and head.lastindex == _LEVELLED:
@@ -77,21 +79,34 @@ class KeyValue:
 
 
 def read_pairs(text: str, start: int) -> dict[str, Any]:
-    """Returns the pairs that fill `text` from `start`, or {} when they do not reach the end."""
-    for pattern in (_SEMICOLON, _BLANK) if ";" in text else (_BLANK,):
-        fields: dict[str, Any] = {}
-        position = start
-        while (pair := pattern.match(text, position)) is not None:
-            key, quoted, bare = pair.groups()
-            if quoted:
-                fields[key] = unescape(quoted[1:-1]) if "\\" in quoted else quoted[1:-1]
-            else:
-                bare = bare.strip()
-                fields[key] = typed_value(bare) if bare[:1] in _NUMERIC else bare
-            position = pair.end()
-        if fields and not text[position:].strip(" \t,;"):
-            return fields
-    return {}
+    """Returns the pairs that fill `text` from `start`, or {} when they do not reach the end. A key that comes again has a list of values."""
+    if ";" not in text:
+        return _read_by(_BLANK, text, start)
+    fields = _read_by(_SEMICOLON, text, start)
+    if len(fields) == text.count("=", start):
+        return fields
+    # The semicolon may be one inside of a value.
+    others = _read_by(_BLANK, text, start)
+    return others if len(others) > len(fields) else fields
+
+
+def _read_by(pattern: re.Pattern[str], text: str, start: int) -> dict[str, Any]:
+    """Returns the pairs that fill `text` from `start` as the pattern cuts them, or {}."""
+    fields: dict[str, Any] = {}
+    position = start
+    while (pair := pattern.match(text, position)) is not None:
+        key, quoted, bare = pair.groups()
+        if quoted:
+            value: Any = unescape(quoted[1:-1]) if "\\" in quoted else quoted[1:-1]
+        else:
+            bare = bare.strip()
+            value = typed_value(bare) if bare[:1] in _NUMERIC else bare
+        if key in fields:
+            add_pair(fields, key, value)
+        else:
+            fields[key] = value
+        position = pair.end()
+    return {} if text[position:].strip(" \t,;") else fields
 
 
 def _name_sap_instance(fields: dict[str, Any]) -> None:

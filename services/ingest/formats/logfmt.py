@@ -9,11 +9,11 @@ from typing import Any
 
 from services.ingest.batch import Batch
 from services.ingest.formats.base import single_lines
-from services.ingest.formats.fields import spread_fields, typed_value
+from services.ingest.formats.fields import add_pair, join_clock, spread_fields, typed_value
 
 _PAIR = r'[A-Za-z_@][\w.@/-]*=(?:"[^"\\]*(?:\\.[^"\\]*)*"|[^\s"]*)'
 _LINE = re.compile(rf"\s*{_PAIR}(?:\s+(?:{_PAIR}|[A-Za-z_][\w.-]*(?=\s|$)))+\s*$")
-_FIELD = re.compile(r'([A-Za-z_@][\w.@/-]*)=(?:"([^"\\]*(?:\\.[^"\\]*)*)"|([^\s"]*))')
+_FIELD = re.compile(r'([A-Za-z_@][\w.@/-]*)=(?:"([^"\\]*(?:\\.[^"\\]*)*)"|([^\s"]*))|([A-Za-z_][\w.-]*)(?=\s|$)')
 _ESCAPE = re.compile(r"\\(.)")
 _ESCAPES = {"n": "\n", "t": "\t", "r": "\r"}
 
@@ -41,19 +41,31 @@ class Logfmt:
             fields = read_fields(body)
             if not fields:
                 continue
+            if "date" in fields and "time" in fields:
+                join_clock(fields)
             spread_fields(batch, row, fields, zone)
             matched += 1
         return matched
 
 
 def read_fields(line: str) -> dict[str, Any]:
-    """Returns the pairs of a line that holds nothing else (but flags without a value), or {}."""
+    """Returns the pairs of a line that holds nothing else, or {}. A flag without a value is true; a key that comes again has a list of values."""
     if _LINE.match(line) is None:
         return {}
     if '"' not in line:
-        pairs = [word.partition("=") for word in line.split()]
-        return {key: typed_value(value) for key, equals, value in pairs if equals}
-    return {key: typed_value(bare) if bare else unescape(quoted) for key, quoted, bare in _FIELD.findall(line)}
+        pairs = [(key, typed_value(value) if equals else True) for key, equals, value in map(_cut_word, line.split())]
+    else:
+        pairs = [(key, typed_value(bare) if bare else unescape(quoted)) if key else (flag, True) for key, quoted, bare, flag in _FIELD.findall(line)]
+    fields: dict[str, Any] = dict(pairs)
+    if len(fields) < len(pairs):
+        fields = {}
+        for key, value in pairs:
+            add_pair(fields, key, value)
+    return fields
+
+
+def _cut_word(word: str) -> tuple[str, str, str]:
+    return word.partition("=")
 
 
 def unescape(text: str) -> str:
