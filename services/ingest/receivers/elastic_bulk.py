@@ -6,7 +6,9 @@ that is final. So no agent, however it reads items, sends again what was stored 
 
 from __future__ import annotations
 
+import asyncio
 import time
+from functools import partial
 from typing import Final
 
 from starlette.requests import Request
@@ -32,6 +34,8 @@ MEDIA_TYPES: Final = (
     "",
 )
 """Content types of a body; the last is that of a client that names none."""
+INLINE_ACTIONS: Final = 20_000
+"""Actions of which the reply is written on the event loop: handing them over would cost more."""
 
 
 class ElasticBulkReceiver:
@@ -78,7 +82,8 @@ class ElasticBulkReceiver:
         if bulk.errors:
             self._intake.endpoints.complained(arrival, next(iter(bulk.errors.values())).reason)
         took = int((time.monotonic() - started) * 1_000)
-        return Response(bulk_reply(bulk, outcome, took, filter_path), 200, PRODUCT, MEDIA_TYPE)
+        reply = partial(bulk_reply, bulk, outcome, took, filter_path)
+        return Response(reply() if len(bulk.actions) <= INLINE_ACTIONS else await asyncio.to_thread(reply), 200, PRODUCT, MEDIA_TYPE)
 
 
 def _check_media_type(request: Request) -> None:

@@ -33,6 +33,8 @@ MAX_NAMED_FIELDS: Final = 256
 """Members of a document whose names are looked up in the table of loggers' names; a larger one is read as ECS only."""
 MAX_ACTIONS: Final = MAX_RECORDS
 """Actions in one request."""
+MAX_REJECTED: Final = 20_000
+"""Documents of one request that are kept as rejected: each is sealed and stored by itself."""
 INDEX_ATTRIBUTE: Final = "elasticsearch.index"
 _ACTION_HEADS: Final = (b'{"index"', b'{"create"', b'{"update"', b'{"delete"')
 _BOM: Final = b"\xef\xbb\xbf"
@@ -147,6 +149,10 @@ def decode_bulk(body: bytes, agent: Agent, index: str, max_record_bytes: int) ->
     items = _pair_lines(body.removeprefix(_BOM).split(b"\n"), index)
     while some := list(islice(items, TOGETHER)):
         decoder.read(some)
+        if len(decoder.request.actions) > MAX_ACTIONS:
+            raise BodyTooLarge(f"the request has more than {MAX_ACTIONS} actions")
+        if len(decoder.request.rejections) > MAX_REJECTED:
+            raise BodyTooLarge(f"the request has more than {MAX_REJECTED} documents that are none")
     decoder.fill_batch()
     if not decoder.understood:
         raise InvalidArgument(_MALFORMED.reason if decoder.request.actions else "request body is required")

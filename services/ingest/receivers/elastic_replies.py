@@ -18,7 +18,7 @@ from starlette.responses import Response
 from kit.errors import DeadlineExceeded, ElisError, InvalidArgument, PermissionDenied, RateLimited, Unauthenticated, Unavailable
 from services.ingest.groups import Outcome
 from services.ingest.receivers.bodies import BodyTooLarge, UnsupportedEncoding
-from services.ingest.receivers.elastic_documents import Action, BulkRequest
+from services.ingest.receivers.elastic_documents import Action, BulkRequest, ItemError
 
 PRODUCT: Final = {"X-Elastic-Product": "Elasticsearch"}
 """Official clients refuse to talk to a server that does not send it."""
@@ -26,6 +26,7 @@ MEDIA_TYPE: Final = "application/json"
 CREATED: Final = 201
 RECOGNISED: Final = 200
 """A document that was stored before: not 409, which some agents retry for ever."""
+FAILED: Final = 400
 MAX_FILTER: Final = 1_000
 MAX_FILTER_PATHS: Final = 32
 
@@ -92,35 +93,37 @@ def _items(request: BulkRequest, outcome: Outcome, paths: tuple[_Pattern, ...]) 
     recognised = outcome.duplicate_rows
     # A request without ids is recognised as a whole.
     all_known = not recognised and outcome.duplicates > 0 and outcome.accepted == 0
-    known: dict[tuple[str, str, int], tuple[bytes, bytes]] = {}
+    known: dict[tuple[str, str, int, ItemError | None], tuple[bytes, bytes]] = {}
     shows_id = not paths or any(_narrow(_narrow(paths, action), "_id") for action in ("index", "create", "update"))
     errors = request.errors
     for number, (action, row) in enumerate(zip(request.actions, request.rows, strict=True)):
-        if number in errors:
-            error = errors[number]
-            item = _encode_item(action, {"status": 400, "error": {"type": error.type, "reason": error.reason}}, paths)
+        error = errors.get(number)
+        status = FAILED if error is not None else RECOGNISED if all_known or row in recognised else CREATED
+        key = (action.name, action.index, status, error)
+        if key not in known:
+            known[key] = _encode_around(action.name, action.index, status, error, paths)
+        head, tail = known[key]
+        if action.id and shows_id:
+            item = head + b',"_id":' + orjson.dumps(action.id) + tail if not paths else _encode_item(action, status, error, paths)
         else:
-            status = RECOGNISED if all_known or row in recognised else CREATED
-            key = (action.name, action.index, status)
-            if key not in known:
-                known[key] = _encode_around(action.name, action.index, status, paths)
-            head, tail = known[key]
-            if action.id and shows_id:
-                item = head + b',"_id":' + orjson.dumps(action.id) + tail if not paths else _encode_item(action, {"status": status}, paths)
-            else:
-                item = head + tail
+            item = head + tail
         if item:
             yield item
 
 
-def _encode_around(name: str, index: str, status: int, paths: tuple[_Pattern, ...]) -> tuple[bytes, bytes]:
+def _encode_around(name: str, index: str, status: int, error: ItemError | None, paths: tuple[_Pattern, ...]) -> tuple[bytes, bytes]:
     """Returns an item without an id in two parts, between which the id goes when nothing is filtered."""
     if paths:
-        return _encode_item(Action(name, index, ""), {"status": status}, paths), b""
-    return b'{"' + name.encode() + b'":{"_index":' + orjson.dumps(index), b',"status":%d}}' % status
+        return _encode_item(Action(name, index, ""), status, error, paths), b""
+    return b'{"%b":{"_index":%b' % (name.encode(), orjson.dumps(index)), b",%b}" % orjson.dumps(_describe(status, error))[1:]
 
 
-def _encode_item(action: Action, result: dict[str, Any], paths: tuple[_Pattern, ...]) -> bytes:
+def _describe(status: int, error: ItemError | None) -> dict[str, Any]:
+    return {"status": status} if error is None else {"status": status, "error": {"type": error.type, "reason": error.reason}}
+
+
+def _encode_item(action: Action, status: int, error: ItemError | None, paths: tuple[_Pattern, ...]) -> bytes:
+    result = _describe(status, error)
     item: Any = {action.name: {"_index": action.index, "_id": action.id, **result} if action.id else {"_index": action.index, **result}}
     if paths and () not in paths:
         item = select(item, paths)

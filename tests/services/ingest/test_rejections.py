@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import threading
 import time
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -114,6 +115,8 @@ async def test_alike_records_are_one_group_with_their_sender(intake: Intake, ser
     assert ([event.id for event in following.events], following.next_page_token) == ([group.id], "")
     totals = (await service.GetRejectedTotals(pb.GetRejectedTotalsRequest())).totals
     assert [(total.reason, total.count, total.retryable) for total in totals] == [("frame_broken", 1, False), ("invalid_document", 5, False)]
+    assert not (await service.ListRejectedEvents(pb.ListRejectedEventsRequest(source="a\x00b"))).events
+    assert not (await service.GetRejectedTotals(pb.GetRejectedTotalsRequest(source="a\x00b"))).totals
     records = await service.ListRejectedRecords(pb.ListRejectedRecordsRequest(event_id=group.id, page_size=3))
     assert [record.size for record in records.records] == [5, 1, 1]
     assert records.next_page_token
@@ -162,6 +165,22 @@ async def test_beyond_the_bound_groups_are_one(pool: asyncpg.Pool[Any], monkeypa
             await store.insert(connection, [(Arrival("hec", Agent("t", "t", ""), f"192.0.2.{number}"), [refused(b"x")])])
     rows = await pool.fetch("SELECT address, count FROM ingest.rejection_groups ORDER BY number")
     assert [tuple(row) for row in rows] == [("192.0.2.0", 1), ("192.0.2.1", 1), ("192.0.2.2", 1), ("", 7)]
+
+
+async def test_many_records_are_sealed_beside_the_event_loop_however_small_they_are(pool: asyncpg.Pool[Any]) -> None:
+    threads: list[int] = []
+
+    class Watched(Sealer):
+        def seal(self, rejection: Rejection, owner: UUID) -> bytes:
+            threads.append(threading.get_ident())
+            return super().seal(rejection, owner)
+
+    store = RejectionStore(Watched([bytes(32)]), str, bytes_per_day=1_000_000)
+    for count in (rejection_store.INLINE_RECORDS, rejection_store.INLINE_RECORDS + 1):
+        threads.clear()
+        async with pool.acquire() as connection:
+            await store.insert(connection, [(ARRIVAL, [refused(b"x")] * count)])
+        assert (len(threads), set(threads) == {threading.get_ident()}) == (count, count == rejection_store.INLINE_RECORDS)
 
 
 def test_older_keys_open_what_they_sealed() -> None:

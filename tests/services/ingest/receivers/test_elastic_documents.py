@@ -300,7 +300,13 @@ def test_the_number_of_actions_and_objects_is_bounded(monkeypatch: pytest.Monkey
     monkeypatch.setattr(elastic_documents, "MAX_ACTIONS", 10)
     with pytest.raises(BodyTooLarge):
         decode(*([{"index": {}}, {}] * 11))
+    with pytest.raises(BodyTooLarge):
+        decode(*([{"delete": {}}] * 11))
     monkeypatch.setattr(elastic_documents, "MAX_ACTIONS", 100)
+    monkeypatch.setattr(elastic_documents, "MAX_REJECTED", 10)
+    assert len(decode(*([{"index": {}}, b"{"] * 10)).rejections) == 10
+    with pytest.raises(BodyTooLarge):
+        decode(*([{"index": {}}, b"{"] * 11))
     monkeypatch.setattr(bodies, "MAX_CONTAINERS", 50)
     with pytest.raises(BodyTooLarge):
         decode({"index": {}}, {"a": [{}] * 60})

@@ -42,6 +42,27 @@ def test_an_error_shows_in_the_raw_text_and_in_its_item() -> None:
     assert second["create"]["error"]["type"] == "document_parsing_exception"
 
 
+def test_items_with_errors_are_told_apart() -> None:
+    request = request_of(
+        b'{"delete":{"_id":"1"}}', b'{"delete":{"_id":"2"}}', b'{"delete":{}}', b'{"create":{"_id":"3"}}', b"{", b'{"create":{"_id":"4"}}', b"["
+    )
+    items = orjson.loads(bulk_reply(request, Outcome(0, 0, 2), 0))["items"]
+    assert [(name, item.get("_id"), item["status"]) for entry in items for name, item in entry.items()] == [
+        ("delete", "1", 400),
+        ("delete", "2", 400),
+        ("delete", None, 400),
+        ("create", "3", 400),
+        ("create", "4", 400),
+    ]
+    reasons = [item["error"]["reason"] for entry in items for item in entry.values()]
+    assert reasons[0] == reasons[1] == reasons[2] != reasons[3]
+    named = orjson.loads(bulk_reply(request, Outcome(0, 0, 2), 0, "items.*._id,items.*.error.type"))["items"]
+    assert named[:3:2] == [
+        {"delete": {"_id": "1", "error": {"type": "illegal_argument_exception"}}},
+        {"delete": {"error": {"type": "illegal_argument_exception"}}},
+    ]
+
+
 def test_recognised_documents_are_200() -> None:
     assert [item["create"]["status"] for item in orjson.loads(bulk_reply(TWO, Outcome(0, 2, 0), 0))["items"]] == [200, 200]
     items = orjson.loads(bulk_reply(WITH_IDS, Outcome(1, 1, 0, frozenset({1})), 0))["items"]
