@@ -38,6 +38,9 @@ MAX_ENDS = 10_000
 """Ends of a request that are matched."""
 MAX_EDGES = 20_000
 """Edges in memory between two flushes."""
+MAX_PEERS = 100
+"""What a service calls in a minute beside other services, by names that are kept apart; the rest of them count as OTHERS. Each makes a row."""
+OTHERS = "(others)"
 MATCH_SECONDS = 1.0
 """How long an export waits for Redis; what is later is missed."""
 FLUSH_SECONDS = 10.0
@@ -94,6 +97,8 @@ class Dependencies:
         self._redis = redis
         self._keep = timedelta(days=keep_days)
         self._edges: dict[tuple[int, str, str, str], Edge] = {}
+        self._peers: dict[tuple[int, str], int] = {}
+        """Names beside those of services by minute and caller, since the last flush."""
         self._missed = Counter("elis_ingest_trace_ends_missed", "Ends of calls in traces that could not be matched with the other end.", registry=registry)
         self._spans = Counter("elis_ingest_trace_spans", "Spans that dependencies were learned from.", registry=registry)
 
@@ -181,6 +186,11 @@ class Dependencies:
     def _count(self, minute: int, caller: str, callee: str, kind: str, duration_ns: int, failed: bool, times: int = 1) -> None:
         key = (minute, caller, callee, kind)
         edge = self._edges.get(key)
+        if edge is None and kind != SERVICE and len(self._edges) < MAX_EDGES:
+            peers = self._peers[minute, caller] = self._peers.get((minute, caller), 0) + 1
+            if peers > MAX_PEERS:
+                key = (minute, caller, OTHERS, kind)
+                edge = self._edges.get(key)
         if edge is None:
             if len(self._edges) >= MAX_EDGES:
                 self._missed.inc()
@@ -200,6 +210,7 @@ class Dependencies:
     async def flush(self) -> None:
         """Adds what was learned since the last flush to the table; raises asyncpg's errors and keeps it then."""
         pending, self._edges = self._edges, {}
+        self._peers.clear()
         if not pending:
             return
         try:

@@ -218,6 +218,24 @@ async def test_edges_in_memory_are_bounded(pool: asyncpg.Pool[Any], replica: Rep
     assert replica.missed == 3
 
 
+async def test_what_a_service_calls_has_few_names(pool: asyncpg.Pool[Any], replica: Replica, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A crawler calls a million hosts; each would make a row a minute. Services that send spans are not counted among them."""
+    monkeypatch.setattr(module, "MAX_PEERS", 2)
+    calls = [make(CLIENT, server__address=f"host{number % 5}") for number in range(10)]
+    own = make(CLIENT)
+    await replica.take(request(web=[*calls, own], bank=[make(CLIENT, server__address="host4")], orders=[make(SERVER, parent=own.span_id)]))
+    found = {names: edge.calls for names, edge in (await edges(pool, replica)).items()}
+    assert found == {
+        ("web", "orders", "service"): 1,
+        ("web", "host0", "external"): 2,
+        ("web", "host1", "external"): 2,
+        ("web", "(others)", "external"): 6,
+        ("bank", "host4", "external"): 1,
+    }
+    await replica.take(request(web=[make(CLIENT, server__address="host4")]))
+    assert ("web", "host4", "external") in await edges(pool, replica)
+
+
 async def test_a_failed_flush_loses_nothing(pool: asyncpg.Pool[Any], replica: Replica) -> None:
     await replica.take(request(web=[make(CLIENT, peer__service="bank")]))
     await pool.execute("ALTER TABLE ingest.service_edges RENAME TO away")
