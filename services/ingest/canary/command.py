@@ -55,18 +55,22 @@ def canary(
         known = read_credentials(credentials, CanaryCredentials)
         registry = CollectorRegistry()
         if metrics_port:
-            start_http_server(metrics_port, registry=registry)
+            _serve(registry, metrics_port)
         metrics = Metrics(registry)
         ledgers = asyncio.run(_run([Ledger(name, metrics) for name in names], known, rate, seconds))
     except ElisError as error:
         complain(error.message)
         raise typer.Exit(EXIT_WRONG_USE if isinstance(error, InvalidArgument | NotFound) else EXIT_UNHEALTHY) from None
-    except OSError as error:
-        complain(f"the metrics cannot be served at port {metrics_port} ({error.strerror}); choose another with --metrics-port")
-        raise typer.Exit(EXIT_WRONG_USE) from None
     _show(ledgers, as_json)
     if not all(ledger.healthy and ledger.acknowledged for ledger in ledgers):
         raise typer.Exit(EXIT_UNHEALTHY)
+
+
+def _serve(registry: CollectorRegistry, port: int) -> None:
+    try:
+        start_http_server(port, registry=registry)
+    except OSError as error:
+        raise InvalidArgument(f"the metrics cannot be served at port {port} ({error.strerror}); choose another with --metrics-port") from None
 
 
 def _choose(names: Sequence[str]) -> list[str]:
@@ -82,7 +86,7 @@ def _read_duration(text: str) -> float | None:
     if not text:
         return None
     match = _DURATION.fullmatch(text)
-    if match is None:
+    if match is None or not int(match[1]):
         raise InvalidArgument(f"{text!r} is no duration; write it as 60s, 10m or 1h")
     return float(int(match[1]) * _UNITS[match[2] or ""])
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import hashlib
+import os
+import secrets
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
@@ -19,7 +22,7 @@ from msgspec import Struct
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2_grpc import LogsServiceStub
 
-from kit.errors import Unavailable
+from kit.errors import PermissionDenied, Unavailable
 
 SOURCE: Final = "elis-canary"
 SEND_SECONDS: Final = 10.0
@@ -135,11 +138,16 @@ async def _open_otlp_grpc(credentials: CanaryCredentials, stack: AsyncExitStack)
     return send
 
 
+Greet = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+
+
 class _Connection:
     """A TCP connection that is opened again when it broke."""
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, greet: Greet | None = None) -> None:
+        """`greet` does what a protocol wants at the start of a connection."""
         self.address = address
+        self._greet = greet
         host, _, port = address.rpartition(":")
         self._host, self._port = host, int(port)
         self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
@@ -150,6 +158,8 @@ class _Connection:
             async with asyncio.timeout(SEND_SECONDS):
                 if self._streams is None or self._streams[0].at_eof():
                     self._streams = await asyncio.open_connection(self._host, self._port)
+                    if self._greet is not None:
+                        await self._greet(*self._streams)
                 reader, writer = self._streams
                 writer.write(data)
                 await writer.drain()
@@ -194,7 +204,22 @@ async def _open_syslog_udp(credentials: CanaryCredentials, stack: AsyncExitStack
 
 
 async def _open_fluent(credentials: CanaryCredentials, stack: AsyncExitStack) -> Send:
-    connection = _Connection(credentials.fluent_address)
+    key = os.environ.get("ELIS_FLUENT_SHARED_KEY", "")
+    user, _, password = os.environ.get("ELIS_FLUENT_USERS", "").partition(",")[0].strip().partition(":")
+
+    async def greet(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        helo = await _read_packed(reader)
+        if not isinstance(helo, list) or helo[0] != b"HELO":
+            raise Unavailable(f"{credentials.fluent_address}: no greeting; ELIS has no shared key, so unset ELIS_FLUENT_SHARED_KEY")
+        salt = secrets.token_bytes(16)
+        proof = hashlib.sha512(salt + SOURCE.encode() + helo[1][b"nonce"] + key.encode()).hexdigest()
+        word = hashlib.sha512(helo[1][b"auth"] + user.encode() + password.encode()).hexdigest()
+        writer.write(msgpack.packb(["PING", SOURCE, salt, proof, user, word]))
+        pong = await _read_packed(reader)
+        if not pong[1]:
+            raise PermissionDenied(f"Fluent: {pong[2].decode()}; set ELIS_FLUENT_SHARED_KEY and ELIS_FLUENT_USERS as ELIS has them")
+
+    connection = _Connection(credentials.fluent_address, greet if key else None)
     stack.push_async_callback(connection.close)
 
     async def send(text: str, at: int) -> None:
@@ -202,18 +227,26 @@ async def _open_fluent(credentials: CanaryCredentials, stack: AsyncExitStack) ->
         event_time = msgpack.ExtType(0, (at // _SECOND).to_bytes(4, "big") + (at % _SECOND).to_bytes(4, "big"))
 
         async def read(reader: asyncio.StreamReader) -> None:
-            unpacker = msgpack.Unpacker(max_buffer_size=65_536)
-            while not (answer := next(iter(unpacker), None)):
-                data = await reader.read(4096)
-                if not data:
-                    raise asyncio.IncompleteReadError(b"", None)
-                unpacker.feed(data)
-            if answer.get("ack") != chunk:
+            answer = await _read_packed(reader)
+            if isinstance(answer, list):
+                raise PermissionDenied("Fluent: ELIS asks for its shared key; set ELIS_FLUENT_SHARED_KEY as ELIS has it")
+            if answer.get(b"ack") != chunk.encode():
                 raise Unavailable(f"{connection.address}: another chunk was acknowledged")
 
         await connection.exchange(msgpack.packb([SOURCE, event_time, {"message": text}, {"chunk": chunk}]), read)
 
     return send
+
+
+async def _read_packed(reader: asyncio.StreamReader) -> Any:
+    """Returns the next MessagePack value, its texts as bytes."""
+    unpacker = msgpack.Unpacker(raw=True, max_buffer_size=65_536)
+    while (answer := next(iter(unpacker), None)) is None:
+        data = await reader.read(4096)
+        if not data:
+            raise asyncio.IncompleteReadError(b"", None)
+        unpacker.feed(data)
+    return answer
 
 
 PROTOCOLS: Final[dict[str, Protocol]] = {
