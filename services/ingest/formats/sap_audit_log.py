@@ -33,9 +33,9 @@ class SapAuditLog:
     record_characters = RECORD
 
     def detect(self, lines: Sequence[str]) -> float:
-        """Returns the share of lines that start with version, message id and stamp in their columns."""
+        """Returns the share of lines that start with version, message id and stamp in their columns, or hold records behind the rest of one."""
         filled = [line for line in lines if line and not line.isspace()]
-        return sum(1 for line in filled if len(line) > 112 and _HEAD.match(_narrow(line))) / len(filled) if filled else 0.0
+        return sum(1 for line in filled if len(line) > 112 and _find_head(_narrow(line))) / len(filled) if filled else 0.0
 
     def split(self, lines: Iterable[str]) -> list[str]:
         """Cuts what is longer than one record into records; a record that lost its trailing blanks is one line.
@@ -83,13 +83,18 @@ class SapAuditLog:
 def cut_records(text: str) -> list[str]:
     """Returns the records in a text: as it is when it holds one, or none at all."""
     narrow = _narrow(text)
-    head = _HEAD.match(narrow) or _HEAD.search(narrow, 0, RECORD + _HEAD_LENGTH)
+    head = _find_head(narrow)
     if head is None:
         return [text]
     start = head.start()
     pieces = [narrow[:start]] if start else []
     pieces.extend(narrow[position : position + RECORD] for position in range(start, len(narrow), RECORD))
     return [piece for piece in pieces if piece and not piece.isspace()]
+
+
+def _find_head(text: str) -> re.Match[str] | None:
+    """Returns the first head: at the start, or behind the rest of one record when the text goes on for another."""
+    return _HEAD.match(text) or (_HEAD.search(text, 0, RECORD + _HEAD_LENGTH) if len(text) > RECORD else None)
 
 
 def _narrow(text: str) -> str:

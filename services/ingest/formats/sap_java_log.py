@@ -25,7 +25,8 @@ _HEAD = re.compile(
     r"(?P<zone>Z|[+-]\d{1,2}:?\d{2})?#(?P<severity>[A-Za-z]{0,16})#",
     re.ASCII,
 )
-_START = re.compile(r"#2\.0#\d{4} ", re.ASCII)
+_START = re.compile(r"#2\.0#\d{4} |#1\.\d ?#[^#\s]{8,80}#(?:\d{13}#|[A-Z][a-z]{2} [A-Z][a-z]{2} \d\d )", re.ASCII)
+"""Also what starts a record of the list log before 2.0 (GUID and time), which is not read but is one of its own."""
 _TEXT: Final = 23
 _FIELDS: Final = {
     5: "component",

@@ -64,6 +64,11 @@ def test_a_file_that_is_read_from_its_middle_finds_the_next_record() -> None:
     assert cut_records(body) == [audit_record(1)[70:], audit_record(2), audit_record(3)]
 
 
+def test_a_text_that_begins_inside_of_a_record_is_an_audit_log() -> None:
+    found, confidence = detect_format([audit_record(1)[70:] + audit_record(2) + audit_record(3)])
+    assert (found.name, confidence) == ("sap_audit_log", 1.0)
+
+
 def test_a_body_with_several_records_keeps_them_all() -> None:
     batch = parse("sap_audit_log", [audit_record(1) + audit_record(2, "AU2", "A&1&P") + audit_record(3)[:100]])
     assert batch.body[0].split("\n") == [
@@ -180,6 +185,22 @@ def test_dumps_have_the_date_in_the_layout_of_their_user(text: str) -> None:
 )
 def test_dates_that_only_make_sense_the_other_way_and_none_at_all(text: str, expected: str) -> None:
     assert spell_timestamp(read_date(text, UTC))[:10] == expected
+
+
+def test_a_java_record_over_lines_and_one_of_an_older_log_below_it() -> None:
+    # The first record and the one below it are examples of SAP help.
+    lines = [
+        "#2.0#2008 04 15 16:43:09:687#+0300#Info#/System/Changes/configtool#",
+        "###C0000A37462200010000000301BE2893###configtool########Thread[Thread-5,5,main]#Plain##",
+        "Value of property ArchiveOldLogFiles was changed from OFF to ON#",
+        "#1.3#10.48.27.165:4A5AB2:E99D42D4F4:-8000#Mon Dec 01 22:00:00 PDT 2003#com.sap.FooClass#main##0#0#Fatal##Plain###A sample#",
+    ]
+    records = FORMATS["sap_java_log"].split(lines)
+    assert records == ["\n".join(lines[:3]), lines[3]]
+    batch = parse("sap_java_log", records)
+    assert batch.body == ["Value of property ArchiveOldLogFiles was changed from OFF to ON", lines[3]]
+    assert batch.timestamp == [1_208_266_989_687_000_000, 0]
+    assert (batch.severity_number[0], batch.attributes[0] and batch.attributes[0]["sap.java.guid"]) == (9, "C0000A37462200010000000301BE2893")
 
 
 def test_java_logs_carry_their_own_zone() -> None:
