@@ -178,6 +178,8 @@ def _lines_of(lines: bytes, source: str) -> list[bytes]:
 
 def _stored_of(rule: pb.MaskingRule) -> StoredRule:
     _checked("name", rule.name, MAX_NAME)
+    if any("\x00" in text for text in (rule.validator, *rule.hints, *rule.shapes)):
+        raise InvalidArgument(f"the validator, a hint or a shape of masking rule {rule.name} holds a NUL")
     return StoredRule(
         name=rule.name,
         pattern=rule.pattern,

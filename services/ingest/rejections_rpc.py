@@ -22,7 +22,7 @@ from services.ingest.formats import FORMATS
 from services.ingest.masking import audit
 from services.ingest.masking.book import check_reason
 from services.ingest.models import RejectedEventRow, RejectionGroupRow
-from services.ingest.rejections import RejectReason, Sealer
+from services.ingest.rejections import RejectReason, Sealer, storable
 from services.ingest.replay import MAX_RECORDS, Replayer
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ class RejectionServicer(rpc.RejectionServiceServicer):
         if after is not None:
             query = query.where(RejectionGroupRow.number < after[0])
         if request.source:
-            query = query.where(RejectionGroupRow.source == request.source)
+            query = query.where(RejectionGroupRow.source == storable(request.source))
         if request.reason:
             query = query.where(RejectionGroupRow.reason == _known_reason(request.reason))
         async with unit_of_work(self._engine) as session:
@@ -69,7 +69,7 @@ class RejectionServicer(rpc.RejectionServiceServicer):
             .order_by(group.reason)
         )
         if request.source:
-            query = query.where(group.source == request.source)
+            query = query.where(group.source == storable(request.source))
         async with unit_of_work(self._engine) as session:
             rows = list(await session.execute(query))
         return pb.GetRejectedTotalsResponse(

@@ -81,6 +81,8 @@ async def test_a_rule_that_cannot_work_is_refused_and_changes_nothing(masking: M
         ({"name": "Bad Name", "pattern": "abc"}, "the name of a masking rule"),
         ({"name": "own", "pattern": "ab(?:[^c]*c)?"}, "too slow"),
         ({"name": "email", "enabled": False, "sealed": True}, "seals nothing"),
+        ({"name": "own", "pattern": "abcd", "hints": ["a\x00"]}, "holds a NUL"),
+        ({"name": "email", "validator": "\x00"}, "holds a NUL"),
     ):
         with pytest.raises(InvalidArgument, match=says):
             await service.PutMaskingRule(put(**fields))
