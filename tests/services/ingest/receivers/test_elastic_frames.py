@@ -123,7 +123,11 @@ def test_documents_that_have_nothing_in_common_are_read_one_by_one() -> None:
 
 _NAMES = st.sampled_from(["message", "@timestamp", "host", "log", "level", "event", "a"])
 _VALUES = st.recursive(
-    st.sampled_from(["m", "", " ", STAMP, "2026-11-24T09:00:00Z", "warn", "x\ny"]) | st.none() | st.integers(0, 2) | st.just(1_795_510_800),
+    st.sampled_from(["m", "", " ", STAMP, "2026-11-24T09:00:00Z", "warn", "x\ny", ":1,", ":", ",", '":"', "\\"])
+    | st.none()
+    | st.integers(0, 2)
+    | st.just(7_095_081_623_814)
+    | st.just(1_795_510_800),
     lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.sampled_from(["name", "message", "level", "dataset"]), inner, max_size=2),
     max_leaves=4,
 )
