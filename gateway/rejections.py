@@ -108,7 +108,8 @@ class ReplayPayload:
     duplicates: BigInt = strawberry.field(description="Events that an earlier try had stored.")
     rejected: BigInt = strawberry.field(description="Records that stay rejected.")
     problems: list[ReplayProblem] = strawberry.field(description="Why, of up to 50 of them.")
-    remaining: BigInt = strawberry.field(description="Records that were not tried yet: send the same mutation again.")
+    remaining: BigInt = strawberry.field(description="Records behind those that were tried: send the same mutation again with `after`.")
+    next_page_token: str | None = strawberry.field(name="endCursor", description="The `after` of the next call; null when nothing remains.")
 
 
 @strawberry.type
@@ -183,10 +184,11 @@ class RejectionMutation:
             str | None, strawberry.argument(description="Log format that cuts and parses them; without it each is one record of its source's format.")
         ] = None,
         source: Annotated[str | None, strawberry.argument(description="Whose events they become; without it, those they were rejected for.")] = None,
+        after: Annotated[str | None, strawberry.argument(description="`endCursor` of the call before: goes on behind what it tried.")] = None,
     ) -> pb.ReplayRejectedResponse:
         """Replays."""
         await info.context.rates.spend("ingest", principal().subject)
-        request = pb.ReplayRejectedRequest(ids=ids, format=format or "", source=source or "")
+        request = pb.ReplayRejectedRequest(ids=ids, format=format or "", source=source or "", page_token=after or "")
         return await info.context.services.rejections.ReplayRejected(request)
 
     @strawberry.mutation(

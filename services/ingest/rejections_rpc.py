@@ -137,14 +137,18 @@ class RejectionServicer(rpc.RejectionServiceServicer):
             raise InvalidArgument(f"there is no format {request.format[:64]!r}; choose one of {', '.join(FORMATS)}")
         if len(request.source) > 200 or "\0" in request.source:
             raise InvalidArgument("a source has a name of at most 200 characters", source=request.source[:200])
+        after = decode_token(request.page_token, int)
         with outages_as_unavailable():
-            result = await self._replayer.replay([_parse_id(text) for text in request.ids], format_name=request.format, source=request.source)
+            result = await self._replayer.replay(
+                [_parse_id(text) for text in request.ids], format_name=request.format, source=request.source, after=after[0] if after is not None else 0
+            )
         return pb.ReplayRejectedResponse(
             accepted=result.accepted,
             duplicates=result.duplicates,
             rejected=result.rejected,
             problems=[pb.ReplayProblem(id=str(rejected_id), problem=problem) for rejected_id, problem in result.problems],
             remaining=result.remaining,
+            next_page_token=encode_token(result.last) if result.remaining else "",
         )
 
 

@@ -36,6 +36,7 @@ MAX_PROBLEMS = 50
 
 _CHOSEN = """
 FROM ingest.rejected_events AS e WHERE (e.id = ANY($1::uuid[]) OR e.group_id = ANY($1::uuid[])) AND replayed_at IS NULL
+    AND e.number > $2
 """
 
 
@@ -49,7 +50,9 @@ class Replayed:
     problems: list[tuple[UUID, str]] = field(default_factory=list)
     """(record, why it stays rejected) of the first of them."""
     remaining: int = 0
-    """Records that were not tried."""
+    """Records behind those that were tried."""
+    last: int = 0
+    """Number of the last record that was tried: where the next call goes on, so that what stays rejected is in nobody's way."""
 
     def refuse(self, rejected_id: UUID, problem: str) -> None:
         """Notes a record that stays rejected."""
@@ -83,21 +86,23 @@ class Replayer:
         self._sealer = sealer
         self._max_record_bytes = settings.max_record_bytes
 
-    async def replay(self, ids: Sequence[UUID], *, format_name: str = "", source: str = "") -> Replayed:
-        """Tries the records with these ids, and those of the groups with these ids, that no replay has stored yet.
+    async def replay(self, ids: Sequence[UUID], *, format_name: str = "", source: str = "", after: int = 0) -> Replayed:
+        """Tries the records with these ids, and those of the groups with these ids, that no replay has stored yet, behind a number.
 
         Raises NotFound when an id is of neither, and Unavailable when a retry helps: what was stored by then stays stored.
         """
         await self._check_known(ids)
-        sizes = await self._pool.fetch(f"SELECT e.id, e.size {_CHOSEN} ORDER BY e.number LIMIT $2", list(ids), MAX_RECORDS)
-        result = Replayed(remaining=await self._pool.fetchval(f"SELECT count(*) {_CHOSEN}", list(ids)))
+        chosen = await self._pool.fetch(f"SELECT e.id, e.size, e.number {_CHOSEN} ORDER BY e.number LIMIT $3", list(ids), after, MAX_RECORDS)
+        numbers = {row["id"]: row["number"] for row in chosen}
+        result = Replayed(remaining=await self._pool.fetchval(f"SELECT count(*) {_CHOSEN}", list(ids), after), last=after)
         taken = 0
-        for slice_ids, size in _cut([(row["id"], row["size"]) for row in sizes]):
+        for slice_ids, size in _cut([(row["id"], row["size"]) for row in chosen]):
             if taken and taken + size > MAX_BYTES:
                 break
             taken += size
             await self._replay_slice(slice_ids, size, format_name, source, result)
-            result.remaining -= len(slice_ids)
+            result.remaining = max(result.remaining - len(slice_ids), 0)  # another replay may have taken some
+            result.last = numbers[slice_ids[-1]]
         return result
 
     async def _check_known(self, ids: Sequence[UUID]) -> None:

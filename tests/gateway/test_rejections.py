@@ -34,10 +34,10 @@ async def test_rejected_events_are_shown_with_their_senders(gateway: Gateway) ->
 
 async def test_rejected_records_are_replayed(gateway: Gateway) -> None:
     problem = pb.ReplayProblem(id="r2", problem="there is no text in it")
-    gateway.peers.answers["ReplayRejected"] = pb.ReplayRejectedResponse(accepted=3, rejected=1, problems=[problem], remaining=4)
+    gateway.peers.answers["ReplayRejected"] = pb.ReplayRejectedResponse(accepted=3, rejected=1, problems=[problem], remaining=4, next_page_token="n4")
     answer = await gateway.run(
-        """mutation { replayRejected(ids: ["r1", "r2"], format: "plain", source: "repaired") {
-          accepted duplicates rejected problems { id problem } remaining } }"""
+        """mutation { replayRejected(ids: ["r1", "r2"], format: "plain", source: "repaired", after: "n2") {
+          accepted duplicates rejected problems { id problem } remaining endCursor } }"""
     )
     assert answer["replayRejected"] == {
         "accepted": 3,
@@ -45,9 +45,14 @@ async def test_rejected_records_are_replayed(gateway: Gateway) -> None:
         "rejected": 1,
         "problems": [{"id": "r2", "problem": "there is no text in it"}],
         "remaining": 4,
+        "endCursor": "n4",
     }
     [request] = gateway.peers.requests("ReplayRejected")
-    assert (list(request.ids), request.format, request.source) == (["r1", "r2"], "plain", "repaired")
+    assert (list(request.ids), request.format, request.source, request.page_token) == (["r1", "r2"], "plain", "repaired", "n2")
+
+    gateway.peers.answers["ReplayRejected"] = pb.ReplayRejectedResponse(accepted=1)
+    answer = await gateway.run('mutation { replayRejected(ids: ["r1"]) { remaining endCursor } }')
+    assert answer["replayRejected"] == {"remaining": 0, "endCursor": None}
 
 
 async def test_a_rejected_record_is_revealed_with_a_reason(gateway: Gateway) -> None:

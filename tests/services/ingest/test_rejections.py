@@ -21,7 +21,7 @@ from kit.db import open_engine
 from kit.errors import InvalidArgument, NotFound
 from kit.rows import uuid7
 from kit.server import Application, Servicer
-from services.ingest import rejection_store
+from services.ingest import rejection_store, replay
 from services.ingest.batch import Batch
 from services.ingest.blocks import decompress_lines, list_blocks
 from services.ingest.endpoints import Arrival
@@ -269,6 +269,21 @@ async def test_a_record_whose_key_is_gone_holds_up_no_other(intake: Intake, pool
     response = await service.ReplayRejected(pb.ReplayRejectedRequest(ids=[group.id]))
     assert (response.accepted, response.rejected, response.remaining) == (2, 1, 0)
     assert [(problem.id, "ELIS_SEAL_OLD_KEYS" in problem.problem) for problem in response.problems] == [(str(first), True)]
+
+
+async def test_records_that_stay_rejected_are_in_nobodys_way(intake: Intake, service: rpc.RejectionServiceAsyncStub, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(replay, "MAX_RECORDS", 2)
+    await reject(intake, *(refused(b"  ") for _ in range(5)), refused(b"good"))
+    (group,) = (await service.ListRejectedEvents(pb.ListRejectedEventsRequest())).events
+    tried, token = [], ""
+    while True:
+        response = await service.ReplayRejected(pb.ReplayRejectedRequest(ids=[group.id], page_token=token))
+        tried.append((response.accepted, response.rejected, response.remaining))
+        token = response.next_page_token
+        if not response.remaining:
+            break
+    assert tried == [(0, 2, 4), (0, 2, 2), (1, 1, 0)]
+    assert token == ""
 
 
 async def test_wrong_replays_are_refused(service: rpc.RejectionServiceAsyncStub) -> None:

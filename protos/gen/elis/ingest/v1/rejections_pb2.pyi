@@ -386,10 +386,13 @@ class ReplayRejectedRequest(_message.Message):
     IDS_FIELD_NUMBER: _builtins.int
     FORMAT_FIELD_NUMBER: _builtins.int
     SOURCE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     format: _builtins.str
     """Cuts and parses the bytes. Empty: each is one record of the format that its source has."""
     source: _builtins.str
     """Whose the events are. Empty: the source that they were rejected for."""
+    page_token: _builtins.str
+    """next_page_token of the reply before, to go on behind what it tried. Empty: from the first."""
     @_builtins.property
     def ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Of records, or of rejected events: all their records. At most 500."""
@@ -400,10 +403,11 @@ class ReplayRejectedRequest(_message.Message):
         ids: _abc.Iterable[_builtins.str] | None = ...,
         format: _builtins.str = ...,
         source: _builtins.str = ...,
+        page_token: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["format", b"format", "ids", b"ids", "source", b"source"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["format", b"format", "ids", b"ids", "page_token", b"page_token", "source", b"source"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -418,6 +422,7 @@ class ReplayRejectedResponse(_message.Message):
     REJECTED_FIELD_NUMBER: _builtins.int
     PROBLEMS_FIELD_NUMBER: _builtins.int
     REMAINING_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     accepted: _builtins.int
     """Events that are stored now."""
     duplicates: _builtins.int
@@ -425,7 +430,9 @@ class ReplayRejectedResponse(_message.Message):
     rejected: _builtins.int
     """Records that stay rejected."""
     remaining: _builtins.int
-    """Records that were not tried yet; ask again."""
+    """Records behind those that were tried; ask again with next_page_token."""
+    next_page_token: _builtins.str
+    """Where to go on; empty when nothing remains."""
     @_builtins.property
     def problems(self) -> _containers.RepeatedCompositeFieldContainer[Global___ReplayProblem]:
         """Why, of the first of them."""
@@ -438,10 +445,11 @@ class ReplayRejectedResponse(_message.Message):
         rejected: _builtins.int = ...,
         problems: _abc.Iterable[Global___ReplayProblem] | None = ...,
         remaining: _builtins.int = ...,
+        next_page_token: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepted", b"accepted", "duplicates", b"duplicates", "problems", b"problems", "rejected", b"rejected", "remaining", b"remaining"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepted", b"accepted", "duplicates", b"duplicates", "next_page_token", b"next_page_token", "problems", b"problems", "rejected", b"rejected", "remaining", b"remaining"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
