@@ -132,7 +132,7 @@ async def build(settings: IngestSettings) -> AsyncIterator[Application]:
                 Servicer(
                     formats_pb2.DESCRIPTOR.services_by_name["FormatService"],
                     formats_pb2_grpc.add_FormatServiceServicer_to_server,
-                    FormatServicer(masking.masker),
+                    FormatServicer(masking.masker, settings.max_attributes),
                 ),
                 Servicer(
                     retention_pb2.DESCRIPTOR.services_by_name["RetentionService"],

@@ -11,6 +11,7 @@ from elis.ingest.v1 import formats_pb2 as pb
 from elis.ingest.v1 import formats_pb2_grpc
 from kit.auth import requires
 from kit.errors import InvalidArgument
+from services.ingest.attributes import bound_attributes
 from services.ingest.batch import Batch
 from services.ingest.formats import FORMATS, SAMPLE_LINES, Format, parse_batch, rank_formats
 from services.ingest.joining import join_rows
@@ -30,9 +31,10 @@ SAMPLE_SOURCE: Final = "sample"
 class FormatServicer(formats_pb2_grpc.FormatServiceServicer):
     """Tries formats on texts."""
 
-    def __init__(self, masker: Masker) -> None:
-        """`masker`: masks what is shown, as it masks what is stored."""
+    def __init__(self, masker: Masker, max_attributes: int) -> None:
+        """`masker`: masks what is shown, as it masks what is stored. `max_attributes`: attributes of an event that are kept apart."""
         self._masker = masker
+        self._max_attributes = max_attributes
         self._trials = asyncio.Semaphore(1)
 
     @requires("sources:read")
@@ -47,10 +49,10 @@ class FormatServicer(formats_pb2_grpc.FormatServiceServicer):
             raise InvalidArgument(f"there is no format {request.format[:64]!r}; choose one of {', '.join(FORMATS)}")
         find_zone(request.time_zone)
         async with self._trials:
-            return await asyncio.to_thread(try_format, request, self._masker)
+            return await asyncio.to_thread(try_format, request, self._masker, self._max_attributes)
 
 
-def try_format(request: pb.TestFormatRequest, masker: Masker) -> pb.TestFormatResponse:
+def try_format(request: pb.TestFormatRequest, masker: Masker, max_attributes: int) -> pb.TestFormatResponse:
     """Returns what the request's sample would become: detected, cut, parsed, joined and masked as if it had come in."""
     lines = [line.removesuffix("\r") for line in request.sample.removeprefix("\ufeff").split("\n")]
     ranked = rank_formats([line for line in lines if line.strip()][:SAMPLE_LINES])
@@ -65,6 +67,7 @@ def try_format(request: pb.TestFormatRequest, masker: Masker) -> pb.TestFormatRe
     trial = masker.with_rules(masker.rule_set)
     trial.mask_batch(texts)
     trial.mask_batch(batch)
+    bound_attributes(batch, rows, max_attributes)
     return pb.TestFormatResponse(
         format=log_format.name,
         detected_by="declared" if request.format else "detected",

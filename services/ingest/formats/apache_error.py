@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from datetime import tzinfo
+from ipaddress import IPv6Address
 
 from services.ingest import severity
 from services.ingest.batch import Batch
@@ -64,7 +65,7 @@ class ApacheError:
             if file:
                 found["code.file"] = file
             if client:
-                _read_client(client, found)
+                _read_client(client, found, with_port=bool(pid))
             if code:
                 found["error.code"] = code
             if ", referer: " in message and (referrer := _REFERRER.search(message)):
@@ -81,10 +82,18 @@ class ApacheError:
         return matched
 
 
-def _read_client(client: str, found: dict[str, object]) -> None:
-    """Reads `address`, `address:port` or an IPv6 address with a port behind it."""
+def _is_address(text: str) -> bool:
+    try:
+        IPv6Address(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _read_client(client: str, found: dict[str, object], *, with_port: bool) -> None:
+    """Reads `address` or `address:port`. Apache 2.4 writes the port always; a short IPv6 address does not tell."""
     match = _ADDRESS.fullmatch(client)
-    if match is not None and (client.count(":") == 1 or client.count(":") == 8):
+    if match is not None and (client.count(":") in (1, 8) or (with_port and _is_address(match.group(1)))):
         found["client.address"], found["client.port"] = match.group(1), int(match.group(2))
     else:
         found["client.address"] = client

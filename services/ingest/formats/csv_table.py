@@ -16,6 +16,7 @@ from services.ingest.formats.base import single_lines
 from services.ingest.formats.continuation import MAX_BYTES
 from services.ingest.formats.fields import is_column, spread_fields, typed_value
 from services.ingest.formats.plain import Plain
+from services.ingest.timestamps import parse_timestamp
 
 DELIMITERS: Final = ",;\t|"
 MAX_COLUMNS: Final = 512
@@ -23,6 +24,8 @@ MAX_HEADER: Final = 16_384
 """Characters of a header line: it is repeated in front of each row."""
 MAX_QUOTED_LINES: Final = 200
 """Lines that one row with line ends inside its quotes may have; beyond it the quote is taken to be text."""
+FIRST_CELLS: Final = 4
+"""Cells that are looked at for a time when no column is named as one."""
 SURPLUS: Final = "csv.surplus"
 """Attribute of the cells of a row that has more of them than the header."""
 
@@ -114,6 +117,8 @@ class CsvTable:
             matched += 1
             bodies[row] = line
             spread_fields(batch, row, _name_cells(header, line), zone)
+            if not batch.timestamp[row]:
+                batch.timestamp[row] = _find_time(line, header.delimiter, zone)
         if headless:
             matched += _PLAIN.parse(batch, headless, zone)
         return matched
@@ -184,6 +189,14 @@ def _close_quote(rows: Sequence[str], position: int, header: Header) -> tuple[st
     if len(following) >= MAX_QUOTED_LINES or all(len(cut_cells(row, header.delimiter)) == len(header.names) for row in following):
         return first, position
     return "\n".join([first, *following]), len(rows)
+
+
+def _find_time(line: str, delimiter: str, zone: tzinfo) -> int:
+    """Returns the first time of day with its date among the first cells, whatever their columns are called; or 0."""
+    for cell in line[:200].split(delimiter)[:FIRST_CELLS]:
+        if ":" in cell and (nanos := parse_timestamp(cell.strip('"'), zone)):
+            return nanos
+    return 0
 
 
 def _name_cells(header: Header, line: str) -> dict[str, Any]:

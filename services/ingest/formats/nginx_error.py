@@ -10,12 +10,14 @@ from typing import Final
 from services.ingest import severity
 from services.ingest.batch import Batch
 from services.ingest.formats.base import add_attributes, matching_share
-from services.ingest.formats.continuation import join_continuations
+from services.ingest.formats.continuation import MAX_BYTES, join_continuations
 from services.ingest.timestamps import parse_iso
 
 _HEAD = r"(?P<time>\d{4}/\d\d/\d\d \d\d:\d\d:\d\d) \[(?P<level>debug|info|notice|warn|error|crit|alert|emerg)\] (?P<pid>\d{1,10})#(?P<tid>\d{1,10}):"
 _LINE = re.compile(rf"{_HEAD} (?:\*(?P<connection>\d{{1,18}}) )?(?P<message>.*)", re.ASCII | re.DOTALL)
 _DETECT = re.compile(_HEAD, re.ASCII)
+_SENT = re.compile(r' sent in stderr: "[^"]*\Z')
+"""Text in quotes that is not closed."""
 _CONTEXT = re.compile(r', (client|server|request|subrequest|upstream|host|referrer|login): ("[^"]*"|[^,"\n]*)')
 _NAMES: Final = {
     "client": "client.address",
@@ -39,8 +41,14 @@ class NginxError:
         return 0.97 * matching_share(lines, _DETECT)
 
     def split(self, lines: Iterable[str]) -> list[str]:
-        """Returns one record for each line, with the lines that continue it."""
-        return join_continuations(lines)
+        """Returns one record for each line, with the lines that continue it, or the text that a FastCGI program sent."""
+        records: list[str] = []
+        for record in join_continuations(lines):
+            if records and _SENT.search(records[-1]) and len(records[-1]) + len(record) <= MAX_BYTES // 4 and _DETECT.match(record) is None:
+                records[-1] += f"\n{record}"
+            else:
+                records.append(record)
+        return records
 
     def parse(self, batch: Batch, rows: Sequence[int], zone: tzinfo) -> int:
         """Moves time, level, process, thread, connection and the context of the request off the message."""

@@ -44,7 +44,8 @@ _BROKEN5424 = re.compile(
 )
 # What some network devices write (Cisco: `number: host: *time zone: %FACILITY-severity-MNEMONIC: text`); the sign says that the clock is not set.
 _DEVICE = re.compile(
-    rf"<(?P<pri>\d{{1,3}})>(?:(?P<number>\d{{1,10}}): )?(?:(?P<host>[A-Za-z][\w.-]{{0,254}}): )?[*.]?(?P<stamp>{_BSD.embedded})(?: (?P<named>[A-Z]{{2,5}}))?: "
+    rf"<(?P<pri>\d{{1,3}})>(?:(?P<number>\d{{1,10}}): )?(?:(?P<host>[A-Za-z][\w.-]{{0,254}}): )?[*.]?(?P<stamp>{_BSD.embedded})(?: (?P<named>[A-Z]{{2,5}}))?"
+    rf"(?: (?P<device>[A-Za-z0-9][\w.-]{{0,254}}) )?: "
     r"(?P<message>%(?P<app>[A-Z][A-Z0-9_]{0,63})-[A-Z0-9_-]{0,63}?[0-7]-[A-Z0-9_]{1,64}: .*)$",
     re.ASCII | re.DOTALL,
 )
@@ -104,7 +105,7 @@ class Syslog:
                     continue
                 match, found, service = rare
                 part = match.groupdict()
-                pri, host, message = part["pri"] or "", part.get("host") or "", part["message"] or ""
+                pri, host, message = part["pri"] or "", part.get("host") or part.get("device") or "", part["message"] or ""
                 if not batch.timestamp[row]:
                     batch.timestamp[row] = _read_stamp(part, zone)
             matched += 1

@@ -22,7 +22,7 @@ TRACE = "2024-01-02 10:00:00,000 ERROR [main] com.example.Orders: failed\njava.l
 @pytest.fixture
 async def address(issuer: Issuer) -> AsyncIterator[str]:
     """Address of a server that tries formats."""
-    servicer = Servicer(pb.DESCRIPTOR.services_by_name["FormatService"], rpc.add_FormatServiceServicer_to_server, FormatServicer(Masker(b"m" * 64)))
+    servicer = Servicer(pb.DESCRIPTOR.services_by_name["FormatService"], rpc.add_FormatServiceServicer_to_server, FormatServicer(Masker(b"m" * 64), 8))
     server = create_grpc_server(Application(servicers=[servicer], verifier=issuer.verifier()))
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
@@ -57,6 +57,14 @@ async def test_a_line_of_another_kind_is_shown_as_it_would_be_stored(service: rp
     assert (response.total, response.matched) == (2, 1)
     record = response.records[1]
     assert (record.timestamp, record.severity_number, record.body) == (1_704_189_600 * 10**9, 13, "no json")
+
+
+async def test_attributes_beyond_the_limit_are_shown_in_one_as_they_would_be_stored(service: rpc.FormatServiceAsyncStub) -> None:
+    pairs = " ".join(f"k{number}=1" for number in range(10))
+    response = await service.TestFormat(pb.TestFormatRequest(sample=f"level=info {pairs}"))
+    attributes = orjson.loads(response.records[0].attributes_json)
+    assert len(attributes) == 9
+    assert orjson.loads(attributes["elis.overflow"]) == {"k8": 1, "k9": 1}
 
 
 async def test_a_declared_format_and_zone_are_used_and_others_are_named(service: rpc.FormatServiceAsyncStub) -> None:

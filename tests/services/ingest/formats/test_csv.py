@@ -129,3 +129,9 @@ def test_no_text_of_a_row_is_lost(rows: list[str]) -> None:
     lines = [line for row in rows for line in row.split("\n")]
     records = CSV.split(["order,message", *lines])
     assert all(any(line in record.split("\n") for record in records) for line in lines if line)
+
+
+def test_a_time_is_found_whatever_its_column_is_called() -> None:
+    batch = parse_records("csv", ["Zeit;Stufe;Meldung\n02.01.2024 10:00:00;FEHLER;abgelehnt", 'Nr;"Beginn";Art\n7;"2024-01-02 10:00:00";x', "Nr;Art\n7;10:00"])
+    assert batch.timestamp == [1_704_186_000 * 10**9, 1_704_186_000 * 10**9, 0]
+    assert batch.attributes[0] == {"Zeit": "02.01.2024 10:00:00", "Stufe": "FEHLER", "Meldung": "abgelehnt"}
