@@ -93,7 +93,7 @@ def _mount(name: str) -> None:
 
 
 def main() -> None:
-    """Entry point of the `elis` script."""
+    """Runs the command that `sys.argv` names, and loads only what that one needs."""
     first = next((argument for argument in sys.argv[1:] if not argument.startswith("-")), None)
     for name in COMMANDS if first is None else COMMANDS.keys() & {first}:
         _mount(name)

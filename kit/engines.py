@@ -190,7 +190,8 @@ def _initialise(folder: Path, programs: Path, user: pwd.struct_passwd | None) ->
         if user is not None:
             os.chown(folder, user.pw_uid, user.pw_gid)
         command = [str(programs / "initdb"), *_CLUSTER_OPTIONS, "-D", str(folder)]
-        subprocess.run(ending_with_us(command, user=user), check=True, capture_output=True, stdin=subprocess.DEVNULL)
+        # In a session of its own: a Ctrl-C is ours, and looked at when this is done, not a failure of it.
+        subprocess.run(ending_with_us(command, user=user), check=True, capture_output=True, stdin=subprocess.DEVNULL, start_new_session=True)
     main = folder / "postgresql.conf"
     if "include 'elis.conf'" not in main.read_text():
         with main.open("a") as file:

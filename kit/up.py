@@ -152,7 +152,7 @@ def _check_folder(data_dir: Path) -> None:
         probe.write_bytes(b"")
         probe.unlink()
     except OSError as error:
-        raise StackFailed(f"the data folder {data_dir} cannot be written ({error.strerror}); choose another one with --data") from None
+        raise StackFailed(f"the data folder {data_dir} cannot be written ({error.strerror}); choose another one with --data (make: DATA=folder)") from None
 
 
 def _check_ports(port_offset: int) -> None:
@@ -164,7 +164,8 @@ def _check_ports(port_offset: int) -> None:
                     probe.bind((HOST, port + port_offset))
                 except OSError:
                     raise StackFailed(
-                        f"port {port + port_offset} ({target.name}, {purpose}) is in use; stop what uses it or choose other ports with --port-offset"
+                        f"port {port + port_offset} ({target.name}, {purpose}) is in use; "
+                        "stop what uses it or choose other ports with --port-offset (make: PORT_OFFSET=1000)"
                     ) from None
 
 
@@ -174,7 +175,7 @@ def _lock_folder(data_dir: Path) -> Iterator[None]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            raise StackFailed(f"another `elis up` runs on {data_dir}; stop it or choose another folder with --data") from None
+            raise StackFailed(f"another `elis up` runs on {data_dir}; stop it or choose another folder with --data (make: DATA=folder)") from None
         yield
 
 

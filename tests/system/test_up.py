@@ -111,6 +111,18 @@ def test_a_start_that_is_stopped_leaves_nothing(folder: Path, offset: int, step:
     assert processes_of(up.data_dir) == []
 
 
+def test_ctrl_c_while_the_database_is_made_is_no_failure(folder: Path, offset: int) -> None:
+    up = start(folder / "data", offset)
+    deadline = time.monotonic() + 60
+    while not (up.data_dir / "postgres" / "base").exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+    os.killpg(up.process.pid, signal.SIGINT)  # as a terminal does: to every program of the group
+    assert up.process.wait(60) == 128 + signal.SIGINT
+    assert "elis:" not in up.complaints.read_text()
+    assert processes_of(up.data_dir) == []
+
+
 def test_a_port_in_use_is_named(folder: Path, offset: int) -> None:
     with socket.create_server((HOST, TARGETS["ingest"].ports["hec"] + offset)):
         result = run_elis("up", "--data", folder / "data", "--port-offset", offset)
