@@ -16,6 +16,8 @@ _BACKSLASH: Final = 0x5C
 def mend_texts(raw: bytes) -> bytes:
     """Returns the same with what no Unicode text can hold replaced by U+FFFD; whether it is JSON is not looked at."""
     plain = raw.decode("utf-8", "replace").encode()
+    if _SURROGATE.search(plain) is None:
+        return plain
     mended = bytearray(plain)
     pair_end = 0
     for match in _SURROGATE.finditer(plain):

@@ -29,7 +29,7 @@ def _mend(message: bytes, descriptor: Any, depth: int) -> bytes:
     mended = bytearray()
     position = copied = 0
     while position < len(message):
-        tag, position = read_varint(message, position)
+        tag, position = (byte, position + 1) if (byte := message[position]) < 0x80 else read_varint(message, position)
         kind = tag & 7
         if kind == 2:
             length, start = read_varint(message, position)
@@ -42,16 +42,21 @@ def _mend(message: bytes, descriptor: Any, depth: int) -> bytes:
                 inner = field.message_type
                 new = content.decode("utf-8", "replace").encode() if inner is None else _mend(content, inner, depth + 1)
                 if new != content:
-                    mended += message[copied:position] + _write_varint(len(new)) + new
+                    mended += message[copied:position]
+                    mended += _write_varint(len(new))
+                    mended += new
                     copied = end
             position = end
         elif kind == 0:
-            _, position = read_varint(message, position)
+            position = position + 1 if message[position] < 0x80 else read_varint(message, position)[1]
         elif kind in _WIDTHS:
             position += _WIDTHS[kind]
         elif kind > 5:
             raise InvalidArgument(MALFORMED)
-    return bytes(mended + message[copied:]) if copied else message
+    if not copied:
+        return message
+    mended += message[copied:]
+    return bytes(mended)
 
 
 def _write_varint(number: int) -> bytes:

@@ -73,7 +73,7 @@ class PartCount:
                         continue
                 position += length
             elif kind == 0:
-                _, position = read_varint(body, position)
+                position = position + 1 if body[position] < 0x80 else read_varint(body, position)[1]
             elif kind == 1:
                 position += 8
             elif kind == 5:
