@@ -106,10 +106,10 @@ class SapDevTrace:
     def parse(self, batch: Batch, rows: Sequence[int], zone: tzinfo) -> int:
         """Takes head and stamp off each record and reads component, kind, message id and place in the source.
 
-        Senders that read line by line send the stamp as a record of its own: it then holds for the rows of its host below it.
+        Senders that read line by line send the stamp as a record of its own: it then holds for the rows of its host and file below it.
         """
         matched = 0
-        stamps: dict[str, int] = {}
+        stamps: dict[tuple[str, str], int] = {}
         known: dict[str, int] = {}
         for row, path in zip(rows, paths_of(batch, rows), strict=True):
             body = batch.body[row]
@@ -126,17 +126,17 @@ class SapDevTrace:
                     if release:
                         found["sap.kernel.release"] = release
             first, newline, rest = body.partition("\n")
-            host = batch.host[row]
+            writer = (batch.host[row], path)
             nanos = known.get(first, -1)
             if nanos < 0 and first.rstrip()[-1:].isdigit() and (stamp := _STAMP.match(first)):  # a year ends it
                 nanos = known[first] = parse_layout(stamp["stamp"], _CTIME, zone)
             stamped = nanos >= 0
             if stamped:
-                stamps[host] = nanos
+                stamps[writer] = nanos
                 if newline:
                     body, first = rest, rest.partition("\n")[0]
             else:
-                nanos = stamps.get(host, 0)
+                nanos = stamps.get(writer, 0)
             event = _EVENT.match(first) if "***" in first else None
             if event is None and not stamped and not found and not nanos:
                 continue

@@ -337,3 +337,12 @@ def test_a_hana_trace_is_named_by_its_path() -> None:
     assert (attributes["sap.sid"], attributes["sap.instance"]) == ("HDB", "hana-1.example.com_HDB_00")
     assert attributes["sap.hana.transaction"] == 164
     assert "sap.hana.update_transaction" not in attributes
+
+
+def test_the_stamps_of_two_traces_that_come_mixed_hold_for_their_own_lines() -> None:
+    batch = Batch()
+    lines = [("w0", "M Wed May 07 09:14:22 2026"), ("w1", "M Wed May 07 10:00:00 2026"), ("w0", "M  *** ERROR => a"), ("w1", "M  *** ERROR => b")]
+    for name, line in lines:
+        batch.append(line, source="prd", host="h", attributes={"log.file.path": f"/usr/sap/PRD/D00/work/dev_{name}"})
+    FORMATS["sap_dev_trace"].parse(batch, range(4), UTC)
+    assert [stamp // 10**9 for stamp in batch.timestamp[2:]] == [1_778_145_262, 1_778_148_000]
