@@ -17,12 +17,14 @@ _WIDTHS = {1: 8, 5: 4}
 def mend_texts(message: bytes, kind: type[Message]) -> bytes:
     """Returns a message with what is not UTF-8 in its texts replaced by U+FFFD; raises InvalidArgument when it is no protobuf."""
     try:
-        return _mend(message, kind.DESCRIPTOR, 0)
+        mended = _mend(memoryview(message), kind.DESCRIPTOR, 0)
     except IndexError:
         raise InvalidArgument(MALFORMED) from None
+    return message if mended is None else bytes(mended)
 
 
-def _mend(message: bytes, descriptor: Any, depth: int) -> bytes:
+def _mend(message: memoryview, descriptor: Any, depth: int) -> bytearray | None:
+    """Returns a message mended, None when there is nothing to mend in it. What is inside is looked at in place: it may be all of it, many times."""
     if depth > MAX_DEPTH:
         raise InvalidArgument(MALFORMED)
     fields = descriptor.fields_by_number
@@ -37,15 +39,16 @@ def _mend(message: bytes, descriptor: Any, depth: int) -> bytes:
             if end > len(message):
                 raise InvalidArgument(MALFORMED)
             field = fields.get(tag >> 3)
-            if field is not None and field.type in (FieldDescriptor.TYPE_STRING, FieldDescriptor.TYPE_MESSAGE):
-                content = message[start:end]
-                inner = field.message_type
-                new = content.decode("utf-8", "replace").encode() if inner is None else _mend(content, inner, depth + 1)
-                if new != content:
-                    mended += message[copied:position]
-                    mended += _write_varint(len(new))
-                    mended += new
-                    copied = end
+            new: bytes | bytearray | None = None
+            if field is not None and field.type == FieldDescriptor.TYPE_MESSAGE:
+                new = _mend(message[start:end], field.message_type, depth + 1)
+            elif field is not None and field.type == FieldDescriptor.TYPE_STRING:
+                new = _mend_text(message[start:end])
+            if new is not None:
+                mended += message[copied:position]
+                mended += _write_varint(len(new))
+                mended += new
+                copied = end
             position = end
         elif kind == 0:
             position = position + 1 if message[position] < 0x80 else read_varint(message, position)[1]
@@ -54,9 +57,17 @@ def _mend(message: bytes, descriptor: Any, depth: int) -> bytes:
         elif kind > 5:
             raise InvalidArgument(MALFORMED)
     if not copied:
-        return message
+        return None
     mended += message[copied:]
-    return bytes(mended)
+    return mended
+
+
+def _mend_text(text: memoryview) -> bytes | None:
+    try:
+        str(text, "utf-8")
+    except UnicodeDecodeError:
+        return str(text, "utf-8", "replace").encode()
+    return None
 
 
 def _write_varint(number: int) -> bytes:

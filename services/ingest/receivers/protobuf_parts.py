@@ -95,7 +95,7 @@ def _counted_numbers(fields: dict[int, Part], seen: list[dict[int, Part]]) -> se
     return numbers
 
 
-def read_varint(body: bytes, position: int) -> tuple[int, int]:
+def read_varint(body: bytes | memoryview, position: int) -> tuple[int, int]:
     """Returns a number and where it ends."""
     value = 0
     for shift in range(0, 70, 7):

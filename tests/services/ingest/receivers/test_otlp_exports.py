@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from contextlib import suppress
 from typing import Any
 
@@ -18,6 +19,7 @@ from elis.ingest.v1 import otlp_pb2 as pb
 from kit.errors import InvalidArgument
 from services.ingest.batch import Batch
 from services.ingest.receivers.bodies import MAX_CONTAINERS, MAX_RECORDS, BodyTooLarge
+from services.ingest.receivers.broken_protobuf import mend_texts
 from services.ingest.receivers.otlp import decode_logs, read_spans
 from services.ingest.receivers.otlp_json import parse_logs, parse_spans
 from services.ingest.tokens import Agent
@@ -131,6 +133,21 @@ def test_messages_inside_each_other_without_end_are_refused_when_they_are_mended
         deep = field(5, field(1, deep))
     with pytest.raises(InvalidArgument):
         decode_logs(record_bytes(field(5, deep)), AGENT)
+
+
+def test_a_text_deep_inside_is_mended_without_a_copy_at_each_depth() -> None:
+    value = field(1, b"x" * 1_000_000 + b"\xff")
+    for _ in range(45):
+        value = field(5, field(1, value))
+    body = record_bytes(field(5, value))
+    tracemalloc.start()
+    try:
+        mended = mend_texts(body, ExportLogsServiceRequest)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert b"x\xef\xbf\xbd" in mended
+    assert peak < 8 * len(body)
 
 
 @pytest.mark.parametrize(("raw", "body"), [("zażółć".encode(), "zażółć"), (b"\xff", "ff"), (b"a\x00", "6100"), (b"", "")])
