@@ -1,12 +1,13 @@
 """Nothing that a sender writes leaves in the clear what the rules know: not into PostgreSQL, Valkey, logs or replies.
 
-Secrets are put everywhere a sender can put text, through HEC, OTLP and the API, each kind in each place; then every table of the database (what is compressed
-is opened), all of Valkey, what the process wrote to its output, and all replies are searched for them.
+Secrets are put everywhere a sender can put text, through HEC, `_bulk`, Loki, OTLP and the API, each kind in each place; then every table of the database
+(what is compressed is opened), all of Valkey, what the process wrote to its output, and all replies are searched for them.
 """
 
 from __future__ import annotations
 
 import gzip
+import json
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
@@ -64,6 +65,23 @@ def hec_requests(secret: str, now: int) -> Iterator[dict[str, Any]]:
     yield {"url": "/services/collector/event", "content": b"{}", "headers": {"authorization": secret}}
     yield {"url": "/services/collector/event", "content": b"{}", "headers": {"authorization": f"Splunk {secret}"}}
     yield {"url": "/services/collector/ack", "params": {"channel": secret}, "content": orjson.dumps({"acks": [secret]})}
+
+
+def push_requests(secret: str, now: int) -> Iterator[dict[str, Any]]:
+    """Yields requests of `_bulk` and of Loki with a secret in every place; an index and an id are left out, which the protocol repeats to who sent them."""
+    document = {"message": secret, "host": {"name": secret}, "service": {"name": secret, "environment": secret}, "log": {"level": secret}, secret: [secret]}
+    lines = [{"create": {"_index": "shop"}}, document, {"create": {"_index": "shop"}}, {**document, "deep": json.loads("[" * 70 + f'"{secret}"' + "]" * 70)}]
+    broken = b'{"create":{"_index":"shop"}}\n["' + secret.encode() + b'"]\n{"create":{"_index":"shop"}}\n{"' + secret.encode() + b"\n"
+    bulk = {"content-type": "application/x-ndjson", "user-agent": f"agent {secret}", "x-opaque-id": secret}
+    yield {"url": "/_bulk", "content": b"".join(orjson.dumps(line) + b"\n" for line in lines) + broken, "headers": bulk}
+    yield {"url": "/_bulk", "content": secret.encode(), "headers": bulk, "params": {"filter_path": secret, "pipeline": secret}}
+    yield {"url": "/_bulk", "content": b"{}", "headers": {"content-type": secret, "content-encoding": secret}}
+    labels = dict.fromkeys(("service_name", "host", "level", "trace_id", "env", "a"), secret)
+    streams = [{"stream": labels, "values": [[str(now), secret, {secret: secret, "b": secret}], [str(now), f"level={secret} a={secret}"]]}]
+    loki = {"content-type": "application/json", "user-agent": f"agent {secret}", "x-scope-orgid": secret}
+    yield {"url": "/loki/api/v1/push", "content": orjson.dumps({"streams": streams}), "headers": loki}
+    yield {"url": "/loki/api/v1/push", "content": orjson.dumps({"streams": [{"stream": labels, "values": [[f"{secret} x", secret]]}]}), "headers": loki}
+    yield {"url": "/loki/api/v1/push", "content": secret.encode(), "headers": loki}
 
 
 def otlp_logs(secret: str, now: int) -> ExportLogsServiceRequest:
@@ -125,9 +143,9 @@ async def send_all(ingest: RunningIngest, channel: grpc.aio.Channel, now: int) -
     otlp = httpx.AsyncClient(transport=httpx.ASGITransport(ingest.application.http[1].application), base_url="http://ingest")
     stub = rpc.IngestServiceStub(channel)
     for text in SECRETS.values():
-        for request in hec_requests(text, now):
+        for request in (*hec_requests(text, now), *push_requests(text, now)):
             response = await ingest.web.post(**{**request, "headers": {**splunk, **request.get("headers", {})}})
-            yield f"hec {request['url']}", response.content + repr(response.headers.raw).encode()
+            yield request["url"], response.content + repr(response.headers.raw).encode()
         for path, message in (("/v1/logs", otlp_logs(text, now)), ("/v1/traces", otlp_spans(text, now)), ("/v1/logs", None)):
             for kind in ("application/x-protobuf", text.partition(" ")[0]):
                 headers = {**splunk, "content-type": kind, "user-agent": text}
