@@ -98,7 +98,7 @@ class Shipper:
         try:
             response = await post(self._client, f"{self._url}?{FORMAT_PARAMETER}={shipment.format}", body, {**self._headers, IDEMPOTENCY_HEADER: key})
         except Busy:
-            raise Unavailable("ELIS stays busy; run the same command again later, what was sent is recognised") from None
+            raise Unavailable("ELIS stays busy; what was sent is recognised when it is sent again") from None
         shipment.accepted += int(response.headers.get("elis-accepted", 0))
         shipment.duplicates += int(response.headers.get("elis-duplicates", 0))
         shipment.rejected += int(response.headers.get("elis-rejected", 0))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import signal
 import subprocess
@@ -66,6 +67,38 @@ def test_standard_input(api: Api, stack: Up) -> None:
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["accepted"] == 3
     api.await_count(source, 3)
+
+
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
+def test_standard_input_is_sent_to_its_last_line_when_it_is_interrupted(api: Api, stack: Up, stop: signal.Signals) -> None:
+    source = name_source("stdin")
+    with subprocess.Popen(
+        [ELIS, "ingest", "-", "--source", source, "--credentials", credentials(stack), "--json"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.write("one\ntwo ä\nthree without an end".encode("utf-16"))
+        process.stdin.flush()
+        api.await_count(source, 2)
+        process.send_signal(stop)
+        output = process.stdout.read()
+        assert process.wait(SECONDS) == 0
+        process.stdin.close()
+    assert json.loads(output)["accepted"] == 3
+    api.await_count(source, 3)
+    assert [event["body"] for page in api.pages(source) for event in page] == ["one", "two ä", "three without an end"]
+
+
+def test_compressed_standard_input_is_refused(stack: Up) -> None:
+    done = subprocess.run(
+        [ELIS, "ingest", "-", "--source", "x", "--credentials", credentials(stack)],
+        input=gzip.compress(b"one"),
+        capture_output=True,
+        timeout=SECONDS,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert b"standard input is compressed" in done.stderr
 
 
 def test_the_canary_finds_what_it_sent_through_every_protocol(stack: Up) -> None:
