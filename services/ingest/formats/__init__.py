@@ -95,5 +95,14 @@ def rank_formats(lines: Sequence[str]) -> list[tuple[Format, float]]:
 
 
 def parse_batch(name: str, batch: Batch, rows: Sequence[int], zone: tzinfo) -> int:
-    """Parses rows by the format of that name, and as plain text what it does not understand; returns how many rows the format understood."""
-    return parse_rows(FORMATS[name], _PLAIN, batch, rows, zone)
+    """Parses rows by the format of that name, and as plain text what it does not understand; returns how many rows the format understood.
+
+    Plain text whose sender said time and severity itself counts as understood: nothing has to be found in it.
+    """
+    if name != _PLAIN.name:
+        return parse_rows(FORMATS[name], _PLAIN, batch, rows, zone)
+    times, severities = batch.timestamp, batch.severity_number
+    untold = [row for row in rows if not (times[row] and severities[row])]
+    told = [row for row in rows if times[row] and severities[row]] if len(untold) < len(rows) else []
+    _PLAIN.parse(batch, told, zone)
+    return len(told) + _PLAIN.parse(batch, untold, zone)

@@ -48,10 +48,10 @@ async def test_what_is_wrong_with_events_is_counted_by_source(intake: Intake, po
     batch.append("x" * (settings.max_record_bytes + 1), source="bad", timestamp=now, severity_number=9)
     await take(intake, batch, formats=["plain"] * len(batch))
     found = await measured(intake, pool)
-    assert found["good"] == {"events": 1, "timed": 1, "unparsed": 1}
+    assert found["good"] == {"events": 1, "timed": 1}
     assert found["bad"] == {
         "events": 6,
-        "unparsed": 6,
+        "unparsed": 2,
         "rejected": 1,
         "truncated": 1,
         "field_values": 2,
@@ -72,7 +72,7 @@ async def test_duplicates_are_counted_and_their_events_are_not(intake: Intake, p
         batch.append("a", source="s", timestamp=now, severity_number=9)
         batch.append("b", source="s", timestamp=now, severity_number=9)
         await take(intake, batch)
-    assert (await measured(intake, pool))["s"] == {"events": 2, "duplicates": 4, "timed": 2, "unparsed": 2}
+    assert (await measured(intake, pool))["s"] == {"events": 2, "duplicates": 4, "timed": 2}
 
 
 async def test_flushes_add_up(intake: Intake, pool: asyncpg.Pool[Any]) -> None:
@@ -135,6 +135,17 @@ async def test_what_a_team_says_is_plain_text_is_understood(intake: Intake, pool
         state = intake._sources.register("s", system="", default_system="application")
         state.format, state.detected_by, state.pinned = "plain", "declared", pinned
         batch = Batch()
-        batch.append(f"just words {number}", source="s", timestamp=time.time_ns(), severity_number=9)
+        batch.append(f"just words {number}", source="s", timestamp=time.time_ns())
         await take(intake, batch)
-    assert (await measured(intake, pool))["s"] == {"events": 2, "timed": 2, "unparsed": 1}
+    assert (await measured(intake, pool))["s"] == {"events": 2, "timed": 2, "unparsed": 1, "unknown_severity": 2}
+
+
+async def test_plain_text_is_understood_when_its_sender_said_time_and_severity(intake: Intake, pool: asyncpg.Pool[Any]) -> None:
+    now = time.time_ns()
+    batch = Batch()
+    batch.append("2026-01-02 10:00:00 WARN a stamp and a level", source="s", timestamp=now, severity_number=9)
+    batch.append("just words", source="s", timestamp=now, severity_number=9)
+    batch.append("2026-01-02 10:00:00 WARN found in the text", source="s")
+    batch.append("words of unknown severity", source="s", timestamp=now)
+    await take(intake, batch, formats=["plain"] * len(batch))
+    assert (await measured(intake, pool))["s"]["unparsed"] == 1
