@@ -135,7 +135,7 @@ class Verifier:
     async def verify_signature(self, token: str) -> tuple[dict[str, Any], bytes]:
         """Returns header and payload of what one of the keys signed; raises Unauthenticated. Says nothing about claims."""
         if len(token) > MAX_TOKEN_BYTES or not _COMPACT.fullmatch(token):
-            raise Unauthenticated("the access token is malformed")
+            raise Unauthenticated("the access token is malformed; programs send an API key (elis_…), ingest tokens are for log agents only")
         header = _read_header(token)
         key = await self._key(header)
         if "crit" in header:  # our issuer marks nothing as critical

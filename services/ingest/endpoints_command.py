@@ -66,7 +66,8 @@ def _ask(access: Access, protocol: str) -> list[dict[str, Any]]:
             except (httpx.TransportError, ValueError) as error:
                 raise Unavailable(f"ELIS does not answer at {access.graphql_url} ({type(error).__name__}); start it with `elis up`") from None
             if "errors" in answer or response.status_code != httpx.codes.OK:
-                raise PermissionDenied(f"ELIS refuses to tell: {answer.get('errors', [{}])[0].get('message', response.status_code)}")
+                told = answer.get("errors", [{}])[0].get("message", response.status_code)
+                raise PermissionDenied(f"ELIS refuses to tell: {told}; take the credentials file of this ELIS with --credentials")
             page = answer["data"]["ingestEndpoints"]
             found += [edge["node"] for edge in page["edges"]]
             after = page["pageInfo"]["endCursor"]

@@ -105,7 +105,7 @@ async def test_the_command_shows_every_endpoint(gateway: Gateway, tmp_path: Path
 
 async def test_the_command_says_what_is_wrong(gateway: Gateway, tmp_path: Path) -> None:
     refused = await run_command(gateway, tmp_path, key="elis_wrong")
-    assert (refused.exit_code, "refuses to tell" in refused.stderr) == (1, True)
+    assert (refused.exit_code, "refuses to tell" in refused.stderr, "--credentials" in refused.stderr) == (1, True, True)
     missing = await run_command(gateway, tmp_path, "--credentials", str(tmp_path / "none"))
     assert (missing.exit_code, "there is no credentials file" in missing.stderr) == (2, True)
     path = tmp_path / "other.json"

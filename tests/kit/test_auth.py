@@ -211,6 +211,11 @@ async def test_only_the_exact_spelling_of_a_token_is_accepted(issuer: Issuer) ->
         await refused(issuer, variant)
 
 
+async def test_an_ingest_token_is_told_apart_from_an_api_key(issuer: Issuer) -> None:
+    with pytest.raises(Unauthenticated, match=r"API key \(elis_…\), ingest tokens are for log agents"):
+        await issuer.verifier().verify("54dff9c4-561d-4b20-9f73-5466fb0ebe0e")
+
+
 async def test_oversize_token_is_refused_before_it_is_looked_at(issuer: Issuer) -> None:
     token = sign(issuer, claims(name="x" * MAX_TOKEN_BYTES))
     assert len(token) > MAX_TOKEN_BYTES
