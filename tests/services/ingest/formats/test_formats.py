@@ -20,8 +20,10 @@ LOGHUB_FILES = ("Apache", "BGL", "HPC", "Hadoop", "Linux", "OpenSSH", "OpenStack
 needs_loghub = pytest.mark.skipif(not LOGHUB.is_dir(), reason=f"the loghub files are not at {LOGHUB}")
 
 
-def test_every_format_has_a_sample() -> None:
+def test_every_format_has_a_sample_and_is_documented() -> None:
     assert sample_names() == sorted(FORMATS)
+    page = (Path(__file__).parents[4] / "docs" / "formats.md").read_text()
+    assert {name for name in FORMATS if f"\n| `{name}` |" not in page} == set()
 
 
 @pytest.mark.parametrize("name", FORMATS)
