@@ -59,6 +59,8 @@ class DirectRoutes:
 
     def __init__(self, routes: Sequence[Route]) -> None:
         self._others = Starlette(routes=routes)
+        # To the path with or without a slash at its end: with the scheme that ELIS sees, which behind a proxy with TLS is another one.
+        self._others.router.redirect_slashes = False
         self._endpoints: dict[tuple[str, str], Callable[[Request], Awaitable[Response]]] = {}
         for route in routes:
             for method in route.methods or ():

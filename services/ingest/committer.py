@@ -134,9 +134,15 @@ class Committer:
             self._end_preparing(submissions)  # of a group that failed before
             if error is None:
                 return
-            if is_unavailable(error) or isinstance(error, asyncpg.PostgresError):
+            if is_unavailable(error) or (isinstance(error, asyncpg.PostgresError) and len(submissions) == 1):
                 for submission in submissions:
                     _settle(submission, unavailable(error))
+            elif isinstance(error, asyncpg.PostgresError):
+                # PostgreSQL does not take what one of them holds: the others do not wait for it.
+                for submission in submissions:
+                    failure = await self._commit_all([submission])
+                    if failure is not None:
+                        _settle(submission, unavailable(failure))
             else:
                 # ELIS fails on a record: its neighbours do not wait for the mistake to be mended.
                 for submission in submissions:

@@ -187,6 +187,10 @@ class Intake:
         self._pending_records += records
         try:
             outcome = await self._committer.commit(submission)
+        except ElisError:
+            if replayed is None:
+                self.limits.return_events(arrival.agent, records)
+            raise
         finally:
             self._pending_records -= records
         self.endpoints.taken(arrival, events=outcome.accepted, duplicates=outcome.duplicates, rejected=outcome.rejected)

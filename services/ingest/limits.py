@@ -69,6 +69,12 @@ class Bucket:
             self._offered += amount
             self._usual += (amount - self._usual) * (USUAL_WEIGHT if self._usual else 1.0)
 
+    def give_back(self, amount: int) -> None:
+        """Puts in what was taken out for nothing."""
+        if self.limit:
+            self._level += amount
+            self._offered = max(0.0, self._offered - amount)
+
     def draw_demand(self) -> float:
         """Returns what this process is asked to take, of the same order as a second's events or bytes. Called once a second."""
         self._demand = self._demand / 2 + self._offered
@@ -123,6 +129,12 @@ class Limits:
         if allowance is not None:
             allowance.events.check()
             allowance.events.charge(count)
+
+    def return_events(self, agent: Agent, count: int) -> None:
+        """Takes back what was charged for events that could not be stored: their sender is to send them again."""
+        allowance = self._find(agent)
+        if allowance is not None:
+            allowance.events.give_back(count)
 
     def allowances(self) -> dict[str, Allowance]:
         """Returns the allowances by the id of their sender, without those that nobody has asked for lately."""

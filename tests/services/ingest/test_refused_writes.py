@@ -8,6 +8,7 @@ import shutil
 import subprocess
 from collections.abc import AsyncIterator, Iterator
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from tempfile import mkdtemp
 from typing import Any
@@ -21,8 +22,10 @@ from kit.db import open_pool
 from kit.errors import Unavailable
 from services.ingest.batch import Batch
 from services.ingest.blocks import decompress_lines, list_blocks
+from services.ingest.digests import digest_request
 from services.ingest.endpoint_store import EndpointStore
 from services.ingest.endpoints import Endpoints
+from services.ingest.groups import Outcome
 from services.ingest.intake import Intake
 from services.ingest.partitions import Partitions, current_day
 from services.ingest.quality.book import QualityBook
@@ -92,6 +95,30 @@ async def test_a_refused_write_is_a_retryable_refusal(intake: Intake, pool: asyn
 async def test_it_is_one_at_every_step_of_a_commit(intake: Intake, pool: asyncpg.Pool[Any]) -> None:
     for table in ("ingest.held_sources", "ingest.request_digests"):
         await check_refusal(intake, pool, table, REFUSALS["disk full"])
+
+
+async def test_a_request_that_postgresql_does_not_take_holds_up_no_other(intake: Intake, pool: asyncpg.Pool[Any]) -> None:
+    bad, good = batch_of("bad"), batch_of("good")
+    digest = digest_request(ARRIVAL.agent.id, bad).hex()
+    await pool.execute("CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'no' USING ERRCODE = '54000'; END $$")
+    refusing = f"WHEN (NEW.digest = '\\x{digest}') EXECUTE FUNCTION refuse()"
+    await pool.execute(f"CREATE TRIGGER refuse BEFORE INSERT ON ingest.request_digests FOR EACH ROW {refusing}")
+    together = [intake.take(batch, ARRIVAL, default_system="application") for batch in (bad, good)]
+    refused, taken = await asyncio.gather(*together, return_exceptions=True)
+    await allow(pool)
+    assert isinstance(refused, Unavailable)
+    assert isinstance(taken, Outcome)
+    assert await bodies_of(pool) == ["good"]
+
+
+async def test_what_could_not_be_stored_is_not_charged_to_its_sender(intake: Intake, pool: asyncpg.Pool[Any]) -> None:
+    limited = replace(ARRIVAL, agent=replace(ARRIVAL.agent, id="limited", events_per_second=1))
+    await refuse(pool, "ingest.feed", REFUSALS["disk full"])
+    for _ in range(3):
+        with pytest.raises(Unavailable):
+            await intake.take(batch_of("charged once"), limited, default_system="application")
+    await allow(pool)
+    assert (await intake.take(batch_of("charged once"), limited, default_system="application")).accepted == 1
 
 
 async def test_a_rejected_record_that_cannot_be_kept_is_refused_too(intake: Intake, pool: asyncpg.Pool[Any]) -> None:

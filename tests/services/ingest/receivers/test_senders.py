@@ -157,8 +157,8 @@ async def test_every_receiver_tells_who_sends_and_who_is_refused(running_ingest:
         for endpoint in (known[protocol], refused):
             assert endpoint.clients[0].address in ("127.0.0.1", "::1"), protocol
             assert endpoint.clients[0].user_agent.startswith("grpc-python" if protocol == "otlp_grpc" else f"{protocol}-agent/1.0")
-    for protocol in ("syslog", "fluent"):
-        assert (known[protocol].token_name, known[protocol].clients[0].address, known[protocol].last_minute.events) == (protocol, "127.0.0.1", 1)
+    for protocol, name in (("syslog", "127.0.0.0/8"), ("fluent", "fluent")):
+        assert (known[protocol].token_name, known[protocol].clients[0].address, known[protocol].last_minute.events) == (name, "127.0.0.1", 1)
         assert known[protocol].last_minute.bytes > 0
     graphql = known["graphql"]
     assert (graphql.clients[0].address, graphql.last_minute.events, graphql.last_minute.refused) == ("203.0.113.9", 1, 1)
@@ -245,8 +245,8 @@ class Clock:
 async def test_senders_that_get_no_reply_are_held_back_and_lose_nothing(settings: IngestSettings, intake: Intake, pool: asyncpg.Pool[Any]) -> None:
     clock = Clock()
     intake.limits = Limits(default_events=50, clock=clock)
-    for name in ("syslog", "fluent"):
-        intake.limits.charge_events(Agent(name, name, ""), 1_000)
+    for sender in ("syslog:127.0.0.0/8", "fluent"):
+        intake.limits.charge_events(Agent(sender, sender, ""), 1_000)
     async with open_sockets(settings, intake) as sockets, connect(sockets.port("syslog")) as syslog, connect(sockets.port("fluent")) as fluent:
         syslog.writer.write(b"".join(b"<34>1 - web-1 orders - - - line %03d\n" % number for number in range(40)))
         fluent.send(["app", [[TIME, {"message": f"line {number:03d}"}] for number in range(40, 60)], {"chunk": "c1"}])
