@@ -29,7 +29,7 @@ MAX_MEMBERS = 10_000
 MAX_RECORDS = 250_000
 """Records of one request: tiny ones take a hundred times more memory in work than in the body."""
 MAX_VALUES = 1_000_000
-"""Attributes of one request in protobuf, with the members of their values: an empty one has two bytes there and hundreds in work."""
+"""Attributes of one request, in protobuf with the members of their values: an empty one has a few bytes there and hundreds in work."""
 MAX_CONTAINERS = 2_000_000
 """Objects and arrays that a request in JSON may open: an empty one has two bytes there and many here."""
 BODY_SECONDS = 30.0

@@ -15,7 +15,7 @@ import orjson
 from services.ingest.batch import Batch
 from services.ingest.encodings import decode_text
 from services.ingest.formats import FORMATS, detect_format
-from services.ingest.receivers.bodies import MAX_RECORDS, BodyTooLarge, check_containers
+from services.ingest.receivers.bodies import MAX_RECORDS, MAX_VALUES, BodyTooLarge, check_containers, check_marks
 from services.ingest.severity import severity_of_number, severity_of_word
 from services.ingest.tokens import Agent
 
@@ -128,6 +128,8 @@ def decode_events(body: bytes, query: Mapping[str, str], agent: Agent, *, strict
         except UnicodeDecodeError:
             body = body.decode("utf-8", "replace").encode()
     envelopes, broken = _decode_envelopes(body, _STRICT_DECODER if strict else _DECODER)
+    if len(body) > MAX_VALUES:
+        check_marks(b",".join([envelope.fields for envelope in envelopes]), b":", MAX_VALUES, "indexed fields")
     try:
         decoded = _read_columns(envelopes, query, agent)
     except _InvalidError:

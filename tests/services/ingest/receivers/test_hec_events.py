@@ -263,3 +263,9 @@ def test_raw_text_is_cut_by_the_format_that_holds_for_its_source() -> None:
     formats = {("abap", "plain"): "sap_dump"}
     decoded = decode_raw(f"rest of another\n{dump}".encode(), {"source": "abap", "sourcetype": "plain"}, AGENT, lambda *asked: formats[asked])
     assert decoded.batch.body == [f"rest of another\n{dump}"]
+
+
+def test_a_million_indexed_fields_are_too_many() -> None:
+    members = b",".join([b'"":0'] * 1_000_001)
+    with pytest.raises(BodyTooLarge, match="1000000 indexed fields"):
+        decode_events(b'{"event":"a","fields":{%b}}' % members, {}, AGENT)
