@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import pwd
+import re
 import shutil
 import signal
 import subprocess
@@ -54,6 +55,8 @@ _RECOVERY_SECONDS = 120.0
 """Longest start of PostgreSQL: after a crash it first replays what was committed since the last checkpoint."""
 _VALKEY_START_SECONDS = 20.0
 _STOP_SECONDS = 30.0
+_ERROR = re.compile(r"\b(error|ERROR|FATAL|PANIC):")
+"""Behind its error, initdb also says what it cleans up, and what it would do."""
 
 
 class EngineFailed(RuntimeError):
@@ -307,7 +310,8 @@ def _end(process: subprocess.Popen[bytes], gently: signal.Signals, firmly: signa
 
 
 def _reason(error: OSError | subprocess.SubprocessError) -> str:
-    """Returns the last thing that a failed program said, else what the system says."""
+    """Returns what a failed program called an error, else the last thing that it said, else what the system says."""
     if isinstance(error, subprocess.CalledProcessError) and error.stderr:
-        return str(error.stderr.decode(errors="replace").strip().splitlines()[-1])
+        said: list[str] = error.stderr.decode(errors="replace").strip().splitlines()
+        return next((line for line in said if _ERROR.search(line)), said[-1])
     return str(error)

@@ -89,6 +89,17 @@ def test_an_initialisation_that_was_cut_off_is_repeated(folder: Path) -> None:
         assert execute(engine.url, "SELECT 1") == 1
 
 
+def test_why_the_database_cannot_be_made_is_said(folder: Path) -> None:
+    (folder / "postgres").mkdir()
+    (folder / "postgres" / "photo.jpg").write_bytes(b"mine")
+    with (
+        pytest.raises(EngineFailed, match=r"cannot be set up in .*postgres \(initdb: error: directory .* exists but is not empty\)"),
+        open_postgres(folder / "postgres"),
+    ):
+        pass
+    assert (folder / "postgres" / "photo.jpg").read_bytes() == b"mine"
+
+
 def test_a_lock_file_of_another_program_is_no_obstacle(folder: Path) -> None:
     with open_postgres(folder / "postgres"):
         pass
