@@ -23,7 +23,7 @@ from services.ingest.receivers.bodies import MAX_RECORDS, BodyTooLarge, BrokenBo
 from services.ingest.receivers.credentials import parse_authorization
 from services.ingest.receivers.hec_acks import MAX_PENDING, AckLedger, parse_channel
 from services.ingest.receivers.hec_cuts import cut_events
-from services.ingest.receivers.hec_events import FORMAT_PARAMETER, IDEMPOTENCY_HEADER, HecBatch, HecProblem, decode_events, decode_raw, read_query_time
+from services.ingest.receivers.hec_events import FORMAT_PARAMETER, IDEMPOTENCY_HEADER, HecBatch, HecProblem, decode_events, decode_raw
 from services.ingest.receivers.hec_replies import (
     ACK_DISABLED,
     ACK_UNAVAILABLE,
@@ -47,6 +47,7 @@ from services.ingest.receivers.hec_replies import (
     UNSUPPORTED,
     Reply,
 )
+from services.ingest.receivers.hec_times import read_query_time
 from services.ingest.settings import IngestSettings
 from services.ingest.tokens import NOBODY, Agent, TokenBook, TokenState
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, partial
@@ -16,6 +15,7 @@ from services.ingest.batch import Batch
 from services.ingest.encodings import decode_text
 from services.ingest.formats import FORMATS, detect_format
 from services.ingest.receivers.bodies import MAX_RECORDS, MAX_VALUES, BodyTooLarge, check_containers, check_marks
+from services.ingest.receivers.hec_times import read_query_time, read_times
 from services.ingest.severity import severity_of_number, severity_of_word
 from services.ingest.tokens import Agent
 
@@ -39,11 +39,6 @@ IDEMPOTENCY_HEADER = "x-elis-idempotency-key"
 """Names a request of ELIS's own senders, so that it is recognised when it is sent again."""
 FORMAT_PARAMETER = "format"
 """Parameter of the query in which ELIS's own senders say the format of what they send, which nothing of Splunk has been near."""
-_TIME = re.compile(rb'"?\s*(\d{1,19})(?:\.(\d{0,9})\d*)?\s*"?')
-_USUAL_TIME = rb'(?:"[1-8]\d{9}(?:\.\d{1,9})?"|[1-8]\d{9}(?:\.\d{1,9})?)'
-_USUAL_TIMES = re.compile(rb"%b(?:,%b)*+" % (_USUAL_TIME, _USUAL_TIME))
-"""Epoch seconds as nearly every sender writes them, with commas between."""
-_LARGEST_TIME = 2**63 - 1
 _QUOTE = 0x22
 _DECLARATIONS = ("system", "environment", "service")
 _SEVERITIES = ("severity", "severity_text", "level", "log.level", "loglevel")
@@ -85,7 +80,6 @@ class _Metadata(NamedTuple):
 _DECODER: msgspec.json.Decoder[Any] = msgspec.json.Decoder(_Envelope)
 _STRICT_DECODER: msgspec.json.Decoder[Any] = msgspec.json.Decoder(_StrictEnvelope)
 _COUNTER: msgspec.json.Decoder[Any] = msgspec.json.Decoder(_Anything)
-_decode_numbers = msgspec.json.Decoder(list[int]).decode
 _decode_texts = msgspec.json.Decoder(list[str]).decode
 
 
@@ -183,7 +177,10 @@ def _read_columns(envelopes: Sequence[_Envelope], query: Mapping[str, str], agen
     events, times, hosts, *names, fields = zip(*map(msgspec.structs.astuple, envelopes), strict=True)
     metadata = map(read, *names, _copy_raws(fields))
     source, service, attributes, system, environment, declared, severity_number, severity_text = map(list, zip(*metadata, strict=True))
-    stamps = _read_times(times)
+    try:
+        stamps = read_times(times)
+    except ValueError:
+        raise _InvalidError("Invalid data format", 6) from None
     default_host, default_time = query.get("host", ""), read_query_time(query) or 0
     batch = Batch(
         source=source,
@@ -222,29 +219,6 @@ def _copy_raws(raws: Sequence[msgspec.Raw]) -> list[bytes]:
     """Returns the bytes of each; copied together where none has a line end in it."""
     copies = b"\n".join(raws).split(b"\n")
     return copies if len(copies) == len(raws) else list(map(bytes, raws))
-
-
-def _read_times(times: Sequence[msgspec.Raw | msgspec.UnsetType]) -> list[int]:
-    """Returns nanoseconds since 1970; 0 where there is no time."""
-    present = [time for time in times if time is not msgspec.UNSET]
-    if not present:
-        return [0] * len(times)
-    joined = b",".join(present)
-    if _USUAL_TIMES.fullmatch(joined) is None:
-        stamps = [parse_time(bytes(time)) for time in present]
-    else:
-        numbers = joined.replace(b'"', b"").split(b",")
-        fractions = {len(number) - 11 for number in numbers}
-        if len(fractions) > 1:
-            joined = b",".join([number.ljust(11, b".").ljust(20, b"0") for number in numbers])
-        stamps = _decode_numbers(b"[%s]" % joined.translate(None, b'".'))
-        digits = max(fractions.pop(), 0) if len(fractions) == 1 else 9
-        if digits < 9:  # a sender writes all its times with as many
-            stamps = [stamp * 10 ** (9 - digits) for stamp in stamps]
-    if len(stamps) == len(times):
-        return stamps
-    known = iter(stamps)
-    return [0 if time is msgspec.UNSET else next(known) for time in times]
 
 
 def declared_format(sourcetype: str) -> str:
@@ -363,40 +337,3 @@ def _fields_of(raw: bytes) -> dict[str, Any]:
     if type(fields) is not dict:
         raise _InvalidError("Error in handling indexed fields", 15)
     return fields
-
-
-def parse_time(raw: bytes) -> int:
-    """Returns nanoseconds since 1970 of an epoch time (integer, decimal or either as a string); raises on others.
-
-    Seconds by Splunk's definition; a magnitude that cannot be seconds is taken as milli-, micro- or nanoseconds,
-    as other collectors do.
-    """
-    match = _TIME.fullmatch(raw) or _TIME.fullmatch(_write_out(raw))
-    if match is None:
-        raise _InvalidError("Invalid data format", 6)
-    whole, fraction = int(match[1]), (match[2] or b"").ljust(9, b"0")
-    if whole < 100_000_000_000:
-        return min(whole * 1_000_000_000 + int(fraction), _LARGEST_TIME)
-    if whole < 100_000_000_000_000:
-        return whole * 1_000_000 + int(fraction[:6])
-    if whole < 100_000_000_000_000_000:
-        return whole * 1_000 + int(fraction[:3])
-    return min(whole, _LARGEST_TIME)
-
-
-def read_query_time(query: Mapping[str, str]) -> int | None:
-    """Returns the time that a query sets for records without one, as `parse_time` does; 0 when it sets none, None when it is none."""
-    if "time" not in query:
-        return 0
-    try:
-        return parse_time(query["time"].encode())
-    except _InvalidError:
-        return None
-
-
-def _write_out(raw: bytes) -> bytes:
-    """Returns a number that is written with an exponent without it; empty when it is no number."""
-    try:
-        return b"%.6f" % float(raw.strip(b'" '))
-    except ValueError:
-        return b""

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from services.ingest.receivers import bodies, hec_events
 from services.ingest.receivers.bodies import BodyTooLarge
-from services.ingest.receivers.hec_events import decode_events, decode_raw, parse_time, read_query_time
+from services.ingest.receivers.hec_events import decode_events, decode_raw
+from services.ingest.receivers.hec_times import parse_time, read_query_time
 from services.ingest.tokens import Agent
 
 AGENT = Agent("t", "agent", "")
