@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import httpx
 import stamina.instrumentation
@@ -56,6 +56,9 @@ query Story($start: DateTime!, $end: DateTime!) {
 """
 
 
+ResultT = TypeVar("ResultT")
+
+
 class WrongStory(Exception):
     """ELIS did not find what the story planted."""
 
@@ -78,8 +81,8 @@ def demo(
         raise typer.Exit(2 if isinstance(error, InvalidArgument | NotFound) else 1) from None
     with _folder(data) as folder, run_stack(folder, port_offset, report=lambda step: console.print(f"[dim]{step} …[/dim]")) as stack:
         try:
-            playback = asyncio.run(_play(plan, stack, speed))
-            story = asyncio.run(_await_judgement(stack, playback))
+            playback = _run(_play(plan, stack, speed))
+            story = _run(_await_judgement(stack, playback))
         except ElisError as error:
             complain(error.message)
             raise typer.Exit(1) from None
@@ -102,6 +105,18 @@ def _folder(data: Path | None) -> Iterator[Path]:
         return
     with TemporaryDirectory(prefix="elis-demo-", ignore_cleanup_errors=True) as folder:
         yield Path(folder)
+
+
+def _run(work: Coroutine[Any, Any, ResultT]) -> ResultT:
+    """Returns what the work does; a signal ends it with SystemExit, which asyncio would tell of as a failure that nobody looked at."""
+    with asyncio.Runner() as runner:
+        runner.get_loop().set_exception_handler(_report_failure)
+        return runner.run(work)
+
+
+def _report_failure(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    if not isinstance(context.get("exception"), SystemExit):
+        loop.default_exception_handler(context)
 
 
 async def _play(plan: Plan, stack: Stack, speed: float) -> Playback:

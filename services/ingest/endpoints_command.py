@@ -47,6 +47,8 @@ def endpoints(
         raise typer.Exit(EXIT_WRONG_USE if isinstance(error, InvalidArgument | NotFound) else EXIT_FAILED) from None
     if as_json:
         typer.echo(orjson.dumps(found))
+    elif not found:
+        complain(f"nothing was sent over {protocol!r}; without --protocol you see what was" if protocol else "nobody has sent anything yet")
     else:
         _show(found)
 
