@@ -95,11 +95,12 @@ class Report:
         elastic = results["elasticsearch"]
         searchable = {result["events_per_request"]: result["events"] / result["seconds_searchable"] for result in elastic}
         loads = [load for load in results.get("loads", ()) if load["events_per_request"][1] in searchable and load["name"] != "half"]
-        table = self._table("ELIS against Elasticsearch, in this run", [load["name"] for load in loads])
-        for what in ("acknowledged", "searchable"):
-            ratios = (load[f"{what}_per_second"] / searchable[load["events_per_request"][1]] for load in loads)
-            self._row(table, f"{what}: times what Elasticsearch made searchable", (f"{ratio:.2f}" for ratio in ratios))
-        self._console.print(table)
+        if loads:
+            table = self._table("ELIS against Elasticsearch, in this run", [load["name"] for load in loads])
+            for what in ("acknowledged", "searchable"):
+                ratios = (load[f"{what}_per_second"] / searchable[load["events_per_request"][1]] for load in loads)
+                self._row(table, f"{what}: times what Elasticsearch made searchable", (f"{ratio:.2f}" for ratio in ratios))
+            self._console.print(table)
         scaled = [result for result in results.get("processes", ()) if result["events_per_request"] in searchable]
         if scaled:
             table = self._table("several ingest processes, HEC", [f"{result['processes']} × {result['events_per_request']:,}" for result in scaled])

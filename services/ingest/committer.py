@@ -134,18 +134,15 @@ class Committer:
             self._end_preparing(submissions)  # of a group that failed before
             if error is None:
                 return
-            if is_unavailable(error) or (isinstance(error, asyncpg.PostgresError) and len(submissions) == 1):
-                for submission in submissions:
+            refused = isinstance(error, asyncpg.PostgresError)
+            for submission in submissions:
+                if is_unavailable(error) or (refused and len(submissions) == 1):
                     _settle(submission, unavailable(error))
-            elif isinstance(error, asyncpg.PostgresError):
-                # PostgreSQL does not take what one of them holds: the others do not wait for it.
-                for submission in submissions:
-                    failure = await self._commit_all([submission])
-                    if failure is not None:
-                        _settle(submission, unavailable(failure))
-            else:
-                # ELIS fails on a record: its neighbours do not wait for the mistake to be mended.
-                for submission in submissions:
+                elif refused:
+                    # PostgreSQL does not take what one of them holds: the others do not wait for it.
+                    await self._commit_alone(submission)
+                else:
+                    # ELIS fails on a record: its neighbours do not wait for the mistake to be mended.
                     await self._commit_apart(submission)
         finally:
             self._in_flight -= 1
@@ -180,6 +177,10 @@ class Committer:
             log.error("request not processed", reason=str(error))
             _settle(submission, unavailable(error))
             return
+        await self._commit_alone(submission)
+
+    async def _commit_alone(self, submission: Submission) -> None:
+        """Commits a submission by itself, and settles it whatever comes of it."""
         failure = await self._commit_all([submission])
         if failure is not None:
             _settle(submission, unavailable(failure))

@@ -82,13 +82,12 @@ class RejectionStore:
 
     def _group(self, day: int, entries: Sequence[tuple[Arrival, Rejection]], usage: dict[str, _Usage]) -> dict[bytes, _Group]:
         groups: dict[bytes, _Group] = {}
-        mask = cache(self._mask)  # a detail repeats
-        senders = {arrival: self._describe(arrival) for arrival in {arrival for arrival, _ in entries}}
+        mask, describe = cache(self._mask), cache(self._describe)  # details and senders repeat
         for arrival, rejection in entries:
             source = storable(rejection.source)
             used = usage.setdefault(source, _Usage())
             detail = storable(mask(rejection.detail)[:MAX_DETAIL])
-            sender = senders[arrival]
+            sender = describe(arrival)
             pattern = _DIGITS.sub("#", detail)
             if used.groups >= MAX_GROUPS:
                 sender, pattern = ("",) * len(sender), ""

@@ -53,7 +53,7 @@ def read_fields(line: str) -> dict[str, Any]:
     if _LINE.match(line) is None:
         return {}
     if '"' not in line:
-        pairs = [(key, typed_value(value) if equals else True) for key, equals, value in map(_cut_word, line.split())]
+        pairs = [(key, typed_value(value) if equals else True) for key, equals, value in (word.partition("=") for word in line.split())]
     else:
         pairs = [(key, typed_value(bare) if bare else unescape(quoted)) if key else (flag, True) for key, quoted, bare, flag in _FIELD.findall(line)]
     fields: dict[str, Any] = dict(pairs)
@@ -62,10 +62,6 @@ def read_fields(line: str) -> dict[str, Any]:
         for key, value in pairs:
             add_pair(fields, key, value)
     return fields
-
-
-def _cut_word(word: str) -> tuple[str, str, str]:
-    return word.partition("=")
 
 
 def unescape(text: str) -> str:

@@ -13,11 +13,11 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from kit.errors import InvalidArgument, NotFound
+from services.ingest.masking.rules import GAP
 
 _HASH_DIGITS: Final = 12
 _NONCE_BYTES: Final = 12
 _ENCODED_AT: Final = re.compile(r"%40|\\+u0040")
-_GAP: Final = re.compile(r"[ +-]|%20")
 
 
 class TokenKeys:
@@ -51,7 +51,7 @@ def _canonical(rule: str, secret: str) -> bytes:
     if rule == "email":
         secret = _ENCODED_AT.sub("@", secret).lower()
     elif rule in ("card", "iban"):
-        secret = _GAP.sub("", secret).upper()
+        secret = GAP.sub("", secret).upper()
     return secret.encode("utf-8", "surrogatepass")
 
 

@@ -134,13 +134,13 @@ def _encode_hint(text: str) -> str:
     return orjson.dumps(text).decode()[1:-1]
 
 
-_GAP = re.compile(r"[ +-]|%20")
+GAP: Final = re.compile(r"[ +-]|%20")
 """What stands between the groups of a number: a blank, also as in the address of a page, or a hyphen."""
 
 
 def measure_card(text: str) -> int:
     """Returns the length of `text` when its digits are a card number of a known brand, length and check digit, else 0."""
-    digits = _GAP.sub("", text)
+    digits = GAP.sub("", text)
     if not luhn.is_valid(digits):
         return 0
     return len(text) if any(digits.startswith(heads) and len(digits) in lengths for heads, lengths in _BRANDS) else 0
@@ -163,9 +163,9 @@ _LETTER_VALUES: Final = str.maketrans({chr(55 + number): str(number) for number 
 
 def measure_iban(text: str) -> int:
     """Returns the length of the longest start of `text` that is an IBAN, in any case, cut at gaps; 0 when there is none."""
-    ends = [len(text), *reversed([gap.start() for gap in _GAP.finditer(text)])]
+    ends = [len(text), *reversed([gap.start() for gap in GAP.finditer(text)])]
     for end in ends:
-        number = _GAP.sub("", text[:end]).upper()
+        number = GAP.sub("", text[:end]).upper()
         if _can_be_iban(number) and iban.is_valid(number):
             return end
     return 0

@@ -70,7 +70,7 @@ class MaskingVault:
             for ordinal, row in enumerate(block.rows):
                 for text in masked.sealed.get(row, ()):
                     event_id = (block.block_id << ORDINAL_BITS) + ordinal
-                    field = storable(text.field)[:MAX_FIELD]
+                    field = _kept_name(text.field)
                     sealed = self._sealer.seal(text.value, event_id, field)
                     rows.append((event_id, field, text.token, block.day, text.rule, self._sealer.key_id, sealed))
         await connection.executemany(
@@ -140,7 +140,7 @@ class MaskingVault:
                     AND EXISTS (SELECT 1 FROM ingest.blocks b WHERE b.id = s.event_id >> $4 AND b.day = s.day)
                 ORDER BY s.field, s.token LIMIT $5
                 """,
-                *(event_id, storable(field)[:MAX_FIELD], storable(token), ORDINAL_BITS, MAX_REVEALED),
+                *(event_id, _kept_name(field), storable(token), ORDINAL_BITS, MAX_REVEALED),
             )
             if not rows:
                 raise NotFound(await _why_nothing(connection, event_id, field, token), event_id=str(event_id))
@@ -165,6 +165,11 @@ class MaskingVault:
             )
             if int(status.rpartition(" ")[2]) < _SWEEP_BATCH:
                 return
+
+
+def _kept_name(field: str) -> str:
+    """Returns a field's name as it is stored with a sealed value, which is sealed to it."""
+    return storable(field)[:MAX_FIELD]
 
 
 async def _why_nothing(connection: SqlConnection, event_id: int, field: str, token: str) -> str:

@@ -133,7 +133,6 @@ _decode_spans: Final[Callable[[bytes], _Spans]] = msgspec.json.Decoder(_Spans).d
 
 def parse_logs(body: bytes) -> pb.OtlpLogs:
     """Returns a request for logs; raises InvalidArgument saying where it is wrong, BodyTooLarge when there is too much in it."""
-    check_marks(body, _MARKS, MAX_CONTAINERS, "objects, arrays and nulls")
     request = pb.OtlpLogs()
     try:
         for given in _decode(body, _decode_logs).resource_logs or ():
@@ -148,7 +147,6 @@ def parse_logs(body: bytes) -> pb.OtlpLogs:
 
 def parse_spans(body: bytes) -> ExportTraceServiceRequest:
     """Returns a request for spans, with what dependencies are learned from; raises as parse_logs does."""
-    check_marks(body, _MARKS, MAX_CONTAINERS, "objects, arrays and nulls")
     request = ExportTraceServiceRequest()
     try:
         for given in _decode(body, _decode_spans).resource_spans or ():
@@ -171,8 +169,9 @@ def _decode(body: bytes, decode: Callable[[bytes], _Request]) -> _Request:
     """Decodes a body, one with bytes or escapes that are no text with those replaced: exporters of JavaScript cut texts within a character.
 
     Keys in protobuf's spelling (`resource_logs`) are not what the encoding says, and would be ignored like other unknown ones: all would be
-    lost with a success. The OpenTelemetry Collector takes them.
+    lost with a success. The OpenTelemetry Collector takes them. Raises BodyTooLarge when there is too much in the body.
     """
+    check_marks(body, _MARKS, MAX_CONTAINERS, "objects, arrays and nulls")
     if b'"resource_logs"' in body or b'"resource_spans"' in body:
         for snake, camel in _spellings():
             body = body.replace(snake, camel)
